@@ -1,0 +1,1 @@
+"""Fairline's shared kernel: the words that gateway, admission, order_service and notifier meet in."""

@@ -1,0 +1,144 @@
+--[[
+admit: lease the next tickets in line to one controller. By arrival over all skus, never more than pace, capacity,
+unclaimed units (L6) and the outbox allow. The same lease again returns the same tickets (L1).
+
+KEYS  1 meta       hash    the sale, its pace
+      2 items      hash    stock and place numbers
+      3 counts     hash    tickets by state
+      4 tickets    hash    ticket_id -> record
+      5 live       hash    sku:buyer -> live ticket
+      6 leases     zset    ADMITTED ticket -> deadline
+      7 outbox     stream  facts for Kafka
+      8 grant      string  the tickets of this lease
+      9* line      zset    one for each sku
+      10* returned  zset    one for each sku
+ARGV  1 lease         text, random, made by the caller
+      2 lease_ms      int
+      3 most          int, tickets a call
+      4 outbox_limit  int, facts; a full outbox stops admission (O1)
+      5 skus          packed list, in the order of the repeated keys
+      6 moved         channel of moved tickets
+Returns {outcome, [[ticket_id, sku, buyer, quantity, arrival, tries], ...], in_flight}
+      ADMITTED     these are leased to the caller for lease_ms; may be none
+      NOT_OPEN     the sale admits nobody now
+      OUTBOX_FULL  nobody is admitted until the relay has caught up
+--]]
+-- include pace
+-- include ended_fact
+local keys = {
+  meta = KEYS[1], items = KEYS[2], counts = KEYS[3], tickets = KEYS[4], live = KEYS[5], leases = KEYS[6],
+  outbox = KEYS[7], grant = KEYS[8],
+}
+local lease, lease_ms, most, outbox_limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local skus, channel = cmsgpack.unpack(ARGV[5]), ARGV[6]
+local PAGE = 128 -- of a line, read at a time
+if fenced(keys.meta) then return answer('FENCED') end
+
+local function grant_of(id, ticket)
+  return { id, ticket[F.sku], ticket[F.buyer], ticket[F.quantity], ticket[F.arrival], ticket[F.tries] }
+end
+
+local granted = redis.call('GET', keys.grant)
+if granted then
+  local again = {}
+  for _, id in ipairs(cmsgpack.unpack(granted)) do
+    local ticket = load(keys.tickets, id)
+    if ticket and ticket[F.state] == 'ADMITTED' and ticket[F.lease] == lease then again[#again + 1] = grant_of(id, ticket) end
+  end
+  return answer('ADMITTED', again, redis.call('ZCARD', keys.leases))
+end
+
+local meta = redis.call('HMGET', keys.meta, 'state', 'epoch', 'rate', 'capacity', 'tokens', 'filled_us', 'sale_id')
+local state, epoch, rate, capacity = meta[1], tonumber(meta[2]), tonumber(meta[3]), tonumber(meta[4])
+local in_flight = redis.call('ZCARD', keys.leases)
+if state ~= 'open' then return answer('NOT_OPEN', {}, in_flight) end
+if redis.call('XLEN', keys.outbox) >= outbox_limit then return answer('OUTBOX_FULL', {}, in_flight) end
+
+local room = most
+if capacity then room = math.min(room, capacity - in_flight) end -- L3
+local tokens, time_us
+if rate then
+  time_us = now_us()
+  tokens = fill(rate, tonumber(meta[5]), tonumber(meta[6]), time_us)
+  room = math.min(room, math.floor(tokens))
+end
+
+-- A line's head, read in pages. Tickets leave the zset at the end, so reading goes by rank.
+local function next_of(line)
+  if line.at > #line.page then
+    line.page = redis.call('ZRANGE', line.key, line.rank, line.rank + PAGE - 1)
+    line.rank, line.at = line.rank + #line.page, 1
+  end
+  line.id = line.page[line.at]
+  line.ticket = line.id and load(keys.tickets, line.id)
+  line.at = line.at + 1
+end
+
+local lines = {}
+for at, sku in ipairs(skus) do
+  local claims, high, target_high = numbers(keys.items, sku, 'claims', 'high', 'target')
+  local admitted, reserved = numbers(keys.counts, sku, 'ADMITTED', 'RESERVED')
+  local line = {
+    key = KEYS[8 + at], sku = sku, rank = 0, at = 1, page = {}, gone = {}, claimed = 0, admitted = 0,
+    unclaimed = free_units(keys.items, sku, KEYS[8 + #skus + at]) - claims,
+    may_come_back = admitted + reserved > 0 or target_high > high,
+  }
+  if room > 0 and line.unclaimed > 0 then next_of(line) end
+  lines[at] = line
+end
+
+-- The ticket with the smallest arrival among the heads that there are units for; nil when there is none.
+local function first_line()
+  local first
+  for _, line in ipairs(lines) do
+    if line.ticket and (not first or line.ticket[F.arrival] < first.ticket[F.arrival]) then first = line end
+  end
+  return first
+end
+
+local now, out, ids, declined = now_ms(), {}, {}, 0
+local deadline = now + lease_ms
+while #out < room and declined < most do
+  local line = first_line()
+  if not line then break end
+  local id, ticket = line.id, line.ticket
+  local wants = ticket[F.quantity]
+  if wants <= line.unclaimed then
+    ticket[F.lease], ticket[F.tries] = lease, ticket[F.tries] + 1
+    move(keys, id, ticket, 'admit', '', now)
+    redis.call('ZADD', keys.leases, deadline, id)
+    if ticket[F.back] == 1 then add(keys.items, line.sku .. ':back', -wants) end
+    out[#out + 1], ids[#ids + 1] = grant_of(id, ticket), id
+    line.gone[#line.gone + 1] = id
+    line.claimed, line.unclaimed, line.may_come_back = line.claimed + wants, line.unclaimed - wants, true
+    line.admitted = line.admitted + 1
+    if line.unclaimed > 0 then next_of(line) else line.ticket = nil end
+  elseif line.may_come_back then
+    line.ticket = nil -- Q1: it waits in its place, and those behind it
+  else
+    if ticket[F.back] == 1 then add(keys.items, line.sku .. ':back', -wants) end
+    move(keys, id, ticket, 'decline', 'not_enough_left', now)
+    post_ended(keys.outbox, 'ticket.declined.v1', meta[7], id, ticket, 'not_enough_left', now)
+    line.gone[#line.gone + 1] = id
+    declined = declined + 1
+    next_of(line)
+  end
+end
+
+for _, line in ipairs(lines) do
+  if #line.gone > 0 then
+    for from = 1, #line.gone, 1000 do
+      redis.call('ZREM', line.key, unpack(line.gone, from, math.min(from + 999, #line.gone)))
+    end
+    add(keys.items, line.sku .. ':claims', line.claimed)
+    add(keys.counts, line.sku .. ':admitted_total', line.admitted)
+    advance(keys, line.sku, line.key, epoch)
+  end
+end
+if #ids > 0 then redis.call('SET', keys.grant, cmsgpack.pack(ids), 'PX', 2 * lease_ms) end
+if rate then
+  redis.call('HSET', keys.meta, 'tokens', string.format('%.9g', tokens - #out), 'filled_us', string.format('%.0f', time_us))
+end
+write_counts()
+publish(channel)
+return answer('ADMITTED', out, in_flight + #out)

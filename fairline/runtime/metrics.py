@@ -1,0 +1,78 @@
+"""Every metric, in one place: kind, unit, meaning. A name that is not here does not type-check.
+
+Never labelled by ticket, buyer or order; by sale only where the operator needs it, and sales are few.
+"""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+_FAST_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+class Metrics:
+    """The metrics of one process, in a registry of its own; unused ones stay at zero."""
+
+    def __init__(self) -> None:
+        self.registry: Final = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        in_here = self.registry
+
+        # gateway
+        self.requests = Counter(
+            "fairline_requests", "HTTP requests answered", ("route", "method", "status"), registry=in_here
+        )
+        self.request_s = Histogram(
+            "fairline_request_seconds", "Time to answer an HTTP request", ("route",), buckets=_FAST_S, registry=in_here
+        )
+        self.joins = Counter("fairline_joins", "Joins by their word (JOINED, SOLD_OUT, ...)", ("word",), registry=in_here)
+        self.join_batch = Histogram("fairline_join_batch", "Joins in one script call", buckets=_SIZES, registry=in_here)
+        self.joins_waiting = Gauge("fairline_joins_waiting", "Joins that wait for Redis now", registry=in_here)
+
+        # admission
+        self.admitted = Counter("fairline_admitted", "Tickets admitted by this controller", ("sale",), registry=in_here)
+        self.validated = Counter(
+            "fairline_validated", "Answers of validators: yes, no, none", ("sale", "answer"), registry=in_here
+        )
+        self.breaker_open = Gauge(
+            "fairline_breaker_open", "1 while the shop's endpoint is left alone after failures", ("sale",), registry=in_here
+        )
+        self.reserved = Counter("fairline_reserved", "Tickets reserved by this controller", ("sale",), registry=in_here)
+        self.reaped = Counter(
+            "fairline_reaped", "Leases that ended: returned to the line, or lapsed", ("sale", "how"), registry=in_here
+        )
+        self.relayed = Counter("fairline_relayed", "Facts acknowledged by Kafka", ("sale",), registry=in_here)
+        self.outbox = Gauge("fairline_outbox", "Facts not yet on Kafka", ("sale",), registry=in_here)
+        self.redriven = Counter(
+            "fairline_redriven", "Orders sent again because nothing was heard of them", ("sale",), registry=in_here
+        )
+        self.settled = Counter("fairline_settled", "Tickets settled by a verdict", ("sale",), registry=in_here)
+        self.halted = Gauge(
+            "fairline_sale_recovering", "1 while a sale is halted because Redis lost data", ("sale",), registry=in_here
+        )
+
+        # order_service
+        self.written = Counter("fairline_orders_written", "Verdicts committed", ("verdict",), registry=in_here)
+        self.write_s = Histogram(
+            "fairline_write_seconds", "One batch: transaction, results, offsets", buckets=_FAST_S, registry=in_here
+        )
+        self.write_batch = Histogram("fairline_write_batch", "Orders in one transaction", buckets=_SIZES, registry=in_here)
+        self.dead_letters = Counter("fairline_dead_letters", "Records given up", ("topic",), registry=in_here)
+        self.waiting_for_postgres = Gauge(
+            "fairline_waiting_for_postgres", "1 while the writer keeps records because Postgres is away", registry=in_here
+        )
+        self.lag = Gauge("fairline_consumer_lag", "Records behind the end of a topic", ("topic",), registry=in_here)
+
+        # notifier
+        self.connections = Gauge("fairline_connections", "WebSockets open now", registry=in_here)
+        self.frames = Counter("fairline_frames", "Frames sent, by type", ("type",), registry=in_here)
+        self.frames_skipped = Counter(
+            "fairline_frames_skipped", "Progress frames not sent to a client that reads slowly", registry=in_here
+        )
+        self.closed = Counter("fairline_closed", "WebSockets closed by us, by code", ("code",), registry=in_here)

@@ -1,0 +1,36 @@
+"""``python -m SERVICE``: read settings, set up logs, run, exit with a code that says how it went."""
+
+import sys
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar
+
+import uvloop
+
+from fairline.runtime import logs
+from fairline.runtime.settings import ProcessSettings, SettingsError, load
+
+S = TypeVar("S", bound=ProcessSettings)
+
+WRONG_SETTINGS = 2
+FAILED = 1
+
+
+def main(service: str, settings: type[S], start: Callable[[S], Awaitable[None]]) -> NoReturn:
+    """Run a service to its end. Exit code 0 after a stop that was asked for, 1 after a failure, 2 for wrong settings."""
+    try:
+        chosen = load(settings)
+    except SettingsError as error:
+        for line in str(error).splitlines():
+            print(f"{service}: {line}", file=sys.stderr)  # noqa: T201 - logs are not set up yet
+        sys.exit(WRONG_SETTINGS)
+    logs.set_up(process=chosen.process or service, level=chosen.log_level, form=chosen.log_format)
+    try:
+        uvloop.run(_run(start, chosen))
+    except Exception:
+        logs.get(service).exception("failed")
+        sys.exit(FAILED)
+    sys.exit(0)
+
+
+async def _run(start: Callable[[S], Awaitable[None]], settings: S) -> None:
+    await start(settings)

@@ -1,0 +1,29 @@
+"""Retries, by tenacity: how often, how long and with what jitter is said here and nowhere else."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random_exponential
+
+T = TypeVar("T")
+
+
+async def retry(
+    call: Callable[[], Awaitable[T]],
+    *,
+    on: type[BaseException] | tuple[type[BaseException], ...],
+    attempts: int = 3,
+    first_s: float = 0.05,
+    longest_s: float = 1.0,
+    within_s: float = 30.0,
+) -> T:
+    """Call until it succeeds; at most ``attempts`` times and ``within_s`` seconds, full jitter. Raises the last error."""
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(on),
+        stop=stop_after_attempt(attempts) | stop_after_delay(within_s),
+        wait=wait_random_exponential(multiplier=first_s, max=longest_s),
+        reraise=True,
+    ):
+        with attempt:
+            return await call()
+    raise AssertionError("unreachable: tenacity re-raises the last error")

@@ -1,0 +1,80 @@
+"""Loops that a process is made of, and how they start and stop.
+
+A process owns a few services. Each runs until ``stopping`` is set, then finishes what is in hand. What is not done
+after ``drain_s`` is cancelled. The first one to fail stops the others, and the process exits non-zero.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol
+
+from fairline.runtime import logs
+
+BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class Service(Protocol):
+    """Something that runs until it is asked to stop. Stopping twice, or before it started, is fine."""
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Work until ``stopping`` is set; return when what was in hand is done."""
+
+
+async def pause(stopping: asyncio.Event, seconds: float) -> None:
+    """Sleep, but wake at once when the process is stopping."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
+
+
+async def loop(
+    run_once: Callable[[], Awaitable[int]],
+    stopping: asyncio.Event,
+    *,
+    idle_s: float,
+    later: tuple[type[Exception], ...] = (),
+    name: str = "",
+) -> None:
+    """Call ``run_once`` until stopping; rest ``idle_s`` when it moved nothing, back off up to 2 s on ``later`` errors."""
+    failures = 0
+    while not stopping.is_set():
+        try:
+            moved = await run_once()
+        except later as error:
+            if failures == 0:
+                logs.get(__name__).warning("waiting", loop=name, error=repr(error))
+            await pause(stopping, BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+            failures += 1
+            continue
+        if failures:
+            logs.get(__name__).info("going on", loop=name, after_failures=failures)
+            failures = 0
+        if moved == 0:
+            await pause(stopping, idle_s)
+
+
+async def run(services: Sequence[Service], *, drain_s: float, stopping: asyncio.Event | None = None) -> None:
+    """Run them all until SIGTERM or SIGINT (or ``stopping``); raises the error of the first that failed."""
+    stopping = stopping or asyncio.Event()
+    signals = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signals.add_signal_handler(number, stopping.set)
+    tasks = [asyncio.create_task(service.run(stopping), name=type(service).__name__) for service in services]
+    stop = asyncio.create_task(stopping.wait(), name="stopping")
+    try:
+        await asyncio.wait({*tasks, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.set()
+        _, late = await asyncio.wait(tasks, timeout=drain_s)
+        for task in late:
+            logs.get(__name__).warning("cancelled", service=task.get_name(), drain_s=drain_s)
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    finally:
+        stop.cancel()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signals.remove_signal_handler(number)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result

@@ -1,0 +1,266 @@
+"""The waiting room of a sale as the services see it: join, read, leave, look, statistics.
+
+All calls are scripts, so each is one atomic step; all raise ``FencedError`` while the sale is halted (D1) and
+``UnavailableError`` when Redis does not answer. The skus of a sale never change, so they are read once and kept.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from redis.asyncio import Redis
+
+from fairline import frames
+from fairline.errors import UnavailableError
+from fairline.states import TERMINAL, State
+from fairline.store import keys as names
+from fairline.store.keys import SaleKeys
+from fairline.store.scripts import Script, TicketRecord
+
+ARRIVALS_AN_EPOCH: Final = 2**40
+
+
+class JoinResult(msgspec.Struct, array_like=True):
+    """One joiner's word and, where there is one, the ticket."""
+
+    word: str
+    ticket_id: str = ""
+    record: TicketRecord | None = None
+    rank: int = -1
+
+
+class JoinReply(msgspec.Struct, array_like=True):
+    """Answer of ``join.lua``; ``places`` are (served, older), one a sku."""
+
+    word: str
+    epoch: int
+    places: list[tuple[int, int]]
+    results: list[JoinResult]
+
+
+class ReadResult(msgspec.Struct, array_like=True):
+    """One ticket, or no record where it is unknown."""
+
+    record: TicketRecord | None = None
+    rank: int = -1
+
+
+class ReadReply(msgspec.Struct, array_like=True):
+    """Answer of ``read.lua``."""
+
+    word: str
+    epoch: int
+    places: list[tuple[int, int]]
+    results: list[ReadResult]
+
+
+class LookRow(msgspec.Struct, array_like=True):
+    """One sku, now."""
+
+    served: int
+    waiting: int
+    older: int
+    free: int
+    outlook: str
+    stock: int
+    version: int
+
+
+class LookReply(msgspec.Struct, array_like=True):
+    """Answer of ``look.lua``."""
+
+    word: str
+    now_ms: int
+    meta: dict[str, str]
+    rows: list[LookRow]
+
+
+class StatsReply(msgspec.Struct, array_like=True):
+    """Answer of ``stats.lua``; ``counts`` is flat, ``stocks`` are (stock, free, high, withdrawn), one a sku."""
+
+    word: str
+    now_ms: int
+    state: str
+    counts: list[str]
+    stocks: list[tuple[int, int, int, int]]
+    in_flight: int
+    outbox: int
+
+
+class LeaveReply(msgspec.Struct, array_like=True):
+    """Answer of ``leave.lua``."""
+
+    word: str
+    record: TicketRecord | None = None
+
+
+class ChangeReply(msgspec.Struct, array_like=True):
+    """Answer of ``sale_change.lua``."""
+
+    word: str
+    state: str
+    version: int
+
+
+class NumberReply(msgspec.Struct, array_like=True):
+    """A word and one number."""
+
+    word: str
+    number: int = 0
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    """A ticket with its place, as everybody outside Redis handles it."""
+
+    ticket_id: str
+    state: State
+    sku: str
+    buyer_id: str
+    quantity: int
+    arrival: int
+    number: int
+    epoch: int
+    units: tuple[int, ...]
+    reason: str | None
+    changed_ms: int
+    position: int | None
+
+    @property
+    def final(self) -> bool:
+        """Whether this state is the last."""
+        return self.state in TERMINAL
+
+
+def ticket_of(ticket_id: str, record: TicketRecord, place: tuple[int, int], rank: int) -> Ticket:
+    """The ticket of a record; ``place`` is (served, older) of its sku, ``rank`` as ``read.lua`` gives it."""
+    state = State(record.state)
+    served, older = place
+    position = None
+    if state is State.WAITING:
+        position = rank + 1 if rank >= 0 else frames.position(number=record.number, served=served, older=older)
+    return Ticket(
+        ticket_id=ticket_id,
+        state=state,
+        sku=record.sku,
+        buyer_id=record.buyer,
+        quantity=record.quantity,
+        arrival=record.arrival,
+        number=record.number,
+        epoch=record.arrival // ARRIVALS_AN_EPOCH,
+        units=record.units,
+        reason=record.reason or None,
+        changed_ms=record.changed_ms,
+        position=position,
+    )
+
+
+class Room:
+    """The waiting rooms of all sales in one Redis."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self._skus: dict[str, tuple[tuple[str, str], ...]] = {}
+        self._join = Script("fairline.store", "join", JoinReply)
+        self._read = Script("fairline.store", "read", ReadReply)
+        self._look = Script("fairline.store", "look", LookReply)
+        self._stats = Script("fairline.store", "stats", StatsReply)
+        self._leave = Script("fairline.store", "leave", LeaveReply)
+        self._tally = Script("fairline.store", "tally", NumberReply)
+
+    async def sale_ids(self) -> list[str]:
+        """The sales that are served, in the order of their ids. Closed ones stay until they are archived."""
+        with answering():
+            found: set[bytes] = await self.redis.smembers(names.SALES)
+        return sorted(each.decode() for each in found)
+
+    async def named_skus(self, sale_id: str) -> tuple[tuple[str, str], ...] | None:
+        """(sku, name) of a sale in the operator's order; nothing for a sale that Redis does not know."""
+        if sale_id not in self._skus:
+            with answering():
+                text = await self.redis.hget(SaleKeys(sale_id).meta, "skus")
+            if text is None:
+                return None
+            self._skus[sale_id] = tuple(msgspec.json.decode(text, type=list[tuple[str, str]]))
+        return self._skus[sale_id]
+
+    async def skus(self, sale_id: str) -> tuple[str, ...] | None:
+        """The skus of a sale; nothing for a sale that Redis does not know."""
+        named = await self.named_skus(sale_id)
+        return None if named is None else tuple(sku for sku, _ in named)
+
+    async def join(
+        self, sale_id: str, joins: Sequence[tuple[str, str, str, int]], *, max_waiting: int
+    ) -> list[tuple[str, Ticket | None]]:
+        """Take (ticket_id, sku, buyer_id, quantity) into the line, in this order; a word and a ticket for each.
+
+        The ticket id is the request's id: the same call again finds the tickets that the first one made.
+        """
+        skus = tuple(dict.fromkeys(sku for _, sku, _, _ in joins))
+        at = {sku: index for index, sku in enumerate(skus)}
+        packed = [(ticket_id, at[sku] + 1, buyer, quantity) for ticket_id, sku, buyer, quantity in joins]
+        with answering():
+            reply = await self._join(
+                self.redis, SaleKeys(sale_id, skus), joins=packed, skus=skus, max_waiting=max_waiting
+            )
+        return [
+            (result.word, result.record and ticket_of(result.ticket_id, result.record, reply.places[at[sku]], result.rank))
+            for result, (_, sku, _, _) in zip(reply.results, joins, strict=True)
+        ]
+
+    async def read(self, sale_id: str, wanted: Sequence[tuple[str, str]]) -> list[Ticket | None]:
+        """The tickets of (ticket_id, sku), in this order; nothing where a ticket is unknown."""
+        skus = tuple(dict.fromkeys(sku for _, sku in wanted))
+        at = {sku: index for index, sku in enumerate(skus)}
+        with answering():
+            reply = await self._read(
+                self.redis,
+                SaleKeys(sale_id, skus),
+                ids=[(ticket_id, at[sku] + 1) for ticket_id, sku in wanted],
+                skus=skus,
+            )
+        return [
+            result.record and ticket_of(ticket_id, result.record, reply.places[at[sku]], result.rank)
+            for result, (ticket_id, sku) in zip(reply.results, wanted, strict=True)
+        ]
+
+    async def leave(self, sale_id: str, ticket_id: str, sku: str) -> tuple[str, Ticket | None]:
+        """LEFT, NOT_WAITING or UNKNOWN, and the ticket. A second call answers the same."""
+        keys = SaleKeys(sale_id, (sku,))
+        with answering():
+            reply = await self._leave(self.redis, keys, ticket_id=ticket_id, moved=keys.moved)
+        return reply.word, reply.record and ticket_of(ticket_id, reply.record, (0, 0), -1)
+
+    async def look(self, sale_id: str) -> LookReply | None:
+        """How the sale stands; nothing for one that Redis does not know. Rows are in the order of ``skus``."""
+        skus = await self.skus(sale_id)
+        if skus is None:
+            return None
+        with answering():
+            return await self._look(self.redis, SaleKeys(sale_id, skus), skus=skus)
+
+    async def stats(self, sale_id: str) -> StatsReply | None:
+        """All counts at one instant; nothing for a sale that Redis does not know."""
+        skus = await self.skus(sale_id)
+        if skus is None:
+            return None
+        with answering():
+            return await self._stats(self.redis, SaleKeys(sale_id, skus), skus=skus)
+
+    async def tally(self, sale_id: str, counted: dict[str, int]) -> None:
+        """Add to the running totals what a gateway answered without asking Redis. Not safe to repeat."""
+        with answering():
+            await self._tally(self.redis, SaleKeys(sale_id), counted=counted)
+
+
+class answering:  # noqa: N801 - reads as a word at its place: with answering()
+    """Turn the driver's errors into ``UnavailableError``, so that no service has to know the driver."""
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        """Re-raise what means that Redis did not answer."""
+        from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, TimeoutError  # noqa: A004, PLC0415
+
+        if isinstance(error, (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)):
+            raise UnavailableError(f"Redis does not answer: {error}") from error
