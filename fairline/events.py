@@ -147,9 +147,7 @@ class TicketLapsed(Fact, frozen=True, tag="ticket.lapsed.v1", kw_only=True):
     at_ms: int
 
 
-AnyFact = (
-    OrderPlaced | OrderConfirmed | OrderFailed | SaleChanged | SaleApplied | TicketDeclined | TicketLapsed
-)
+AnyFact = OrderPlaced | OrderConfirmed | OrderFailed | SaleChanged | SaleApplied | TicketDeclined | TicketLapsed
 
 _TOPICS: Final[dict[type[Fact], str]] = {
     OrderPlaced: ORDERS,
@@ -174,9 +172,11 @@ def encode(fact: Fact) -> bytes:
 
 def decode(value: bytes) -> AnyFact:
     """A fact off Kafka; raises ``msgspec.DecodeError`` for what is no fact we know (a dead letter)."""
-    return _decoder.decode(value)
+    fact: AnyFact = _decoder.decode(value)
+    return fact
 
 
 def from_outbox(entry: bytes) -> AnyFact:
     """A fact as a script put it into the outbox: MessagePack, because Lua's JSON rounds large numbers."""
-    return _outbox.decode(entry)
+    fact: AnyFact = _outbox.decode(entry)
+    return fact

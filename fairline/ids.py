@@ -1,6 +1,6 @@
-"""The identities of the domain and their one spelling, the same in JSON, tokens, Kafka and Postgres.
+r"""The identities of the domain and their one spelling, the same in JSON, tokens, Kafka and Postgres.
 
-A lookahead closes the patterns because ``$`` alone lets a trailing newline through in Python; ``\\Z`` is no word of
+A lookahead closes the patterns because ``$`` alone lets a trailing newline through in Python; ``\Z`` is no word of
 the regular expressions that JSON Schema speaks.
 """
 
@@ -22,17 +22,23 @@ SaleId = Annotated[
 Sku = Annotated[
     str,
     Meta(
-        pattern=r"^[A-Za-z0-9._-]{1,64}$(?!\n)", description="1 to 64 letters, digits, dots, hyphens, underscores"
+        pattern=r"^[A-Za-z0-9._-]{1,64}$(?!\n)",
+        description="1 to 64 letters, digits, dots, hyphens, underscores",
     ),
 ]
 BuyerId = Annotated[
     str,
-    Meta(min_length=1, max_length=MAX_BUYER_LENGTH, description="1 to 128 printable characters, no space at an end"),
+    Meta(
+        min_length=1,
+        max_length=MAX_BUYER_LENGTH,
+        description="1 to 128 printable characters, no space at an end",
+    ),
 ]
 TicketId = Annotated[
     str,
     Meta(
-        pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)", description="a UUID in its lower-case spelling"
+        pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)",
+        description="a UUID in its lower-case spelling",
     ),
 ]
 
@@ -67,4 +73,4 @@ def ticket_id_for(sale_id: str, sku: str, buyer_id: str, request_id: str) -> str
 
     A name-based UUID (RFC 9562, version 5). No part can contain the newline that separates them.
     """
-    return str(uuid.uuid5(_REQUESTS, "\n".join((sale_id, sku, buyer_id, request_id))))
+    return str(uuid.uuid5(_REQUESTS, f"{sale_id}\n{sku}\n{buyer_id}\n{request_id}"))

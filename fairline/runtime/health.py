@@ -1,7 +1,8 @@
 """``/livez``, ``/readyz`` and ``/metrics`` of every process: one small ASGI application, and a server for it.
 
-``/livez`` answers as long as the event loop turns. ``/readyz`` asks what this process needs (each check bounded in time,
-answers kept for a second) and names what is missing. It stays 200 while a sale is ``recovering``: the process is fine.
+``/livez`` answers as long as the event loop turns. ``/readyz`` asks what this process needs (each check bounded in
+time, answers kept for a second) and names what is missing. It stays 200 while a sale is ``recovering``: the process
+is fine.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ class Health:
         self._asking = asyncio.Lock()
         self.draining = False
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: dict[str, Any], _receive: Receive, send: Send) -> None:
         """Answer one request; 404 for other paths."""
         if scope["type"] != "http":
             return
@@ -85,7 +86,7 @@ class HttpServer:
 
     def __init__(self, app: Asgi, *, host: str, port: int, drain_s: float = 3.0, backlog: int = 2048) -> None:
         self._config = uvicorn.Config(
-            app,  # type: ignore[arg-type]  # uvicorn's own scope types are stricter than the protocol
+            app,
             host=host,
             port=port,
             loop="none",
@@ -122,6 +123,5 @@ class _Server(uvicorn.Server):
     """Signals belong to the process (``fairline.runtime.services``), not to one of its servers."""
 
     def capture_signals(self) -> Any:
-
 
         return contextlib.nullcontext()

@@ -29,9 +29,15 @@ class Metrics:
             "fairline_requests", "HTTP requests answered", ("route", "method", "status"), registry=in_here
         )
         self.request_s = Histogram(
-            "fairline_request_seconds", "Time to answer an HTTP request", ("route",), buckets=_FAST_S, registry=in_here
+            "fairline_request_seconds",
+            "Time to answer an HTTP request",
+            ("route",),
+            buckets=_FAST_S,
+            registry=in_here,
         )
-        self.joins = Counter("fairline_joins", "Joins by their word (JOINED, SOLD_OUT, ...)", ("word",), registry=in_here)
+        self.joins = Counter(
+            "fairline_joins", "Joins by their word (JOINED, SOLD_OUT, ...)", ("word",), registry=in_here
+        )
         self.join_batch = Histogram("fairline_join_batch", "Joins in one script call", buckets=_SIZES, registry=in_here)
         self.joins_waiting = Gauge("fairline_joins_waiting", "Joins that wait for Redis now", registry=in_here)
 
@@ -41,31 +47,50 @@ class Metrics:
             "fairline_validated", "Answers of validators: yes, no, none", ("sale", "answer"), registry=in_here
         )
         self.breaker_open = Gauge(
-            "fairline_breaker_open", "1 while the shop's endpoint is left alone after failures", ("sale",), registry=in_here
+            "fairline_breaker_open",
+            "1 while the shop's endpoint is left alone after failures",
+            ("sale",),
+            registry=in_here,
         )
         self.reserved = Counter("fairline_reserved", "Tickets reserved by this controller", ("sale",), registry=in_here)
         self.reaped = Counter(
-            "fairline_reaped", "Leases that ended: returned to the line, or lapsed", ("sale", "how"), registry=in_here
+            "fairline_reaped",
+            "Leases that ended: returned to the line, or lapsed",
+            ("sale", "how"),
+            registry=in_here,
         )
         self.relayed = Counter("fairline_relayed", "Facts acknowledged by Kafka", ("sale",), registry=in_here)
         self.outbox = Gauge("fairline_outbox", "Facts not yet on Kafka", ("sale",), registry=in_here)
         self.redriven = Counter(
-            "fairline_redriven", "Orders sent again because nothing was heard of them", ("sale",), registry=in_here
+            "fairline_redriven",
+            "Orders sent again because nothing was heard of them",
+            ("sale",),
+            registry=in_here,
         )
         self.settled = Counter("fairline_settled", "Tickets settled by a verdict", ("sale",), registry=in_here)
         self.halted = Gauge(
-            "fairline_sale_recovering", "1 while a sale is halted because Redis lost data", ("sale",), registry=in_here
+            "fairline_sale_recovering",
+            "1 while a sale is halted because Redis lost data",
+            ("sale",),
+            registry=in_here,
         )
 
         # order_service
         self.written = Counter("fairline_orders_written", "Verdicts committed", ("verdict",), registry=in_here)
         self.write_s = Histogram(
-            "fairline_write_seconds", "One batch: transaction, results, offsets", buckets=_FAST_S, registry=in_here
+            "fairline_write_seconds",
+            "One batch: transaction, results, offsets",
+            buckets=_FAST_S,
+            registry=in_here,
         )
-        self.write_batch = Histogram("fairline_write_batch", "Orders in one transaction", buckets=_SIZES, registry=in_here)
+        self.write_batch = Histogram(
+            "fairline_write_batch", "Orders in one transaction", buckets=_SIZES, registry=in_here
+        )
         self.dead_letters = Counter("fairline_dead_letters", "Records given up", ("topic",), registry=in_here)
         self.waiting_for_postgres = Gauge(
-            "fairline_waiting_for_postgres", "1 while the writer keeps records because Postgres is away", registry=in_here
+            "fairline_waiting_for_postgres",
+            "1 while the writer keeps records because Postgres is away",
+            registry=in_here,
         )
         self.lag = Gauge("fairline_consumer_lag", "Records behind the end of a topic", ("topic",), registry=in_here)
 
@@ -73,6 +98,8 @@ class Metrics:
         self.connections = Gauge("fairline_connections", "WebSockets open now", registry=in_here)
         self.frames = Counter("fairline_frames", "Frames sent, by type", ("type",), registry=in_here)
         self.frames_skipped = Counter(
-            "fairline_frames_skipped", "Progress frames not sent to a client that reads slowly", registry=in_here
+            "fairline_frames_skipped",
+            "Progress frames not sent to a client that reads slowly",
+            registry=in_here,
         )
         self.closed = Counter("fairline_closed", "WebSockets closed by us, by code", ("code",), registry=in_here)

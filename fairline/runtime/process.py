@@ -16,7 +16,7 @@ FAILED = 1
 
 
 def main(service: str, settings: type[S], start: Callable[[S], Awaitable[None]]) -> NoReturn:
-    """Run a service to its end. Exit code 0 after a stop that was asked for, 1 after a failure, 2 for wrong settings."""
+    """Run a service to its end. Exit code 0 after a stop that was asked for, 1 for a failure, 2 for wrong settings."""
     try:
         chosen = load(settings)
     except SettingsError as error:
@@ -26,7 +26,7 @@ def main(service: str, settings: type[S], start: Callable[[S], Awaitable[None]])
     logs.set_up(process=chosen.process or service, level=chosen.log_level, form=chosen.log_format)
     try:
         uvloop.run(_run(start, chosen))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it was, it is logged and the exit code says so
         logs.get(service).exception("failed")
         sys.exit(FAILED)
     sys.exit(0)

@@ -3,7 +3,13 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 T = TypeVar("T")
 
@@ -17,7 +23,7 @@ async def retry(
     longest_s: float = 1.0,
     within_s: float = 30.0,
 ) -> T:
-    """Call until it succeeds; at most ``attempts`` times and ``within_s`` seconds, full jitter. Raises the last error."""
+    """Call until it succeeds, ``attempts`` times in ``within_s`` seconds at most, full jitter; raises the last error."""
     async for attempt in AsyncRetrying(
         retry=retry_if_exception_type(on),
         stop=stop_after_attempt(attempts) | stop_after_delay(within_s),

@@ -37,7 +37,7 @@ async def loop(
     later: tuple[type[Exception], ...] = (),
     name: str = "",
 ) -> None:
-    """Call ``run_once`` until stopping; rest ``idle_s`` when it moved nothing, back off up to 2 s on ``later`` errors."""
+    """Call ``run_once`` until stopping; rest ``idle_s`` when it moved nothing, back off to 2 s on ``later`` errors."""
     failures = 0
     while not stopping.is_set():
         try:

@@ -16,7 +16,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PREFIX: Final = "FAIRLINE_"
 _SECTIONS: Final = ("GATEWAY", "ADMISSION", "ORDER_SERVICE", "NOTIFIER")
 # Read by the local stack, the command line and the tests, which may share an environment with a service.
-_ELSEWHERE: Final = ("FAIRLINE_PROVIDER", "FAIRLINE_DATA", "FAIRLINE_TEST_CHROMIUM", "FAIRLINE_TEST_WITHOUT_BROWSER")
+_ELSEWHERE: Final = (
+    "FAIRLINE_PROVIDER",
+    "FAIRLINE_DATA",
+    "FAIRLINE_TEST_CHROMIUM",
+    "FAIRLINE_TEST_WITHOUT_BROWSER",
+)
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 RedisUrl = Annotated[str, StringConstraints(pattern=r"^(rediss?|unix)://")]
@@ -45,11 +50,16 @@ class ProcessSettings(BaseSettings):
 
     process: str = Field("", alias="FAIRLINE_PROCESS", description="name of this copy, in logs and connections")
     log_level: str = Field(
-        "info", alias="FAIRLINE_LOG_LEVEL", pattern="^(debug|info|warning|error)$", description="least level logged"
+        "info",
+        alias="FAIRLINE_LOG_LEVEL",
+        pattern="^(debug|info|warning|error)$",
+        description="least level logged",
     )
     log_format: str = Field("json", alias="FAIRLINE_LOG_FORMAT", pattern="^(json|console)$")
     drain_s: float = Field(5.0, alias="FAIRLINE_DRAIN_S", ge=0, le=300, description="time to finish work when stopping")
-    internal_host: str = Field("127.0.0.1", alias="FAIRLINE_INTERNAL_HOST", description="listens for health and metrics")
+    internal_host: str = Field(
+        "127.0.0.1", alias="FAIRLINE_INTERNAL_HOST", description="listens for health and metrics"
+    )
     internal_port: Port = Field(0, alias="FAIRLINE_INTERNAL_PORT", description="0: any free port")
 
 
@@ -75,7 +85,9 @@ class PostgresSettings(BaseSettings):
 class TokenSettings(BaseSettings):
     """Of the processes that sign or check tickets' tokens."""
 
-    token_keys: SecretStr = Field(alias="FAIRLINE_TOKEN_KEYS", description="kid:secret[,kid:secret...]; the first signs")
+    token_keys: SecretStr = Field(
+        alias="FAIRLINE_TOKEN_KEYS", description="kid:secret[,kid:secret...]; the first signs"
+    )
 
 
 class ListenSettings(BaseSettings):

@@ -4,11 +4,13 @@ All calls are scripts, so each is one atomic step; all raise ``FencedError`` whi
 ``UnavailableError`` when Redis does not answer. The skus of a sale never change, so they are read once and kept.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, TimeoutError  # noqa: A004
 
 from fairline import frames
 from fairline.errors import UnavailableError
@@ -131,8 +133,10 @@ class Ticket(msgspec.Struct, frozen=True):
         return self.state in TERMINAL
 
 
-def ticket_of(ticket_id: str, record: TicketRecord, place: tuple[int, int], rank: int) -> Ticket:
-    """The ticket of a record; ``place`` is (served, older) of its sku, ``rank`` as ``read.lua`` gives it."""
+def ticket_of(ticket_id: str, record: TicketRecord | None, place: tuple[int, int], rank: int) -> Ticket | None:
+    """The ticket of a record, if any; ``place`` is (served, older) of its sku, ``rank`` as ``read.lua`` gives it."""
+    if record is None:
+        return None
     state = State(record.state)
     served, older = place
     position = None
@@ -170,8 +174,8 @@ class Room:
     async def sale_ids(self) -> list[str]:
         """The sales that are served, in the order of their ids. Closed ones stay until they are archived."""
         with answering():
-            found: set[bytes] = await self.redis.smembers(names.SALES)
-        return sorted(each.decode() for each in found)
+            found = await self.redis.smembers(names.SALES)
+        return sorted(each.decode() if isinstance(each, bytes) else each for each in found)
 
     async def named_skus(self, sale_id: str) -> tuple[tuple[str, str], ...] | None:
         """(sku, name) of a sale in the operator's order; nothing for a sale that Redis does not know."""
@@ -203,7 +207,10 @@ class Room:
                 self.redis, SaleKeys(sale_id, skus), joins=packed, skus=skus, max_waiting=max_waiting
             )
         return [
-            (result.word, result.record and ticket_of(result.ticket_id, result.record, reply.places[at[sku]], result.rank))
+            (
+                result.word,
+                ticket_of(result.ticket_id, result.record, reply.places[at[sku]], result.rank),
+            )
             for result, (_, sku, _, _) in zip(reply.results, joins, strict=True)
         ]
 
@@ -219,7 +226,7 @@ class Room:
                 skus=skus,
             )
         return [
-            result.record and ticket_of(ticket_id, result.record, reply.places[at[sku]], result.rank)
+            ticket_of(ticket_id, result.record, reply.places[at[sku]], result.rank)
             for result, (ticket_id, sku) in zip(reply.results, wanted, strict=True)
         ]
 
@@ -228,7 +235,7 @@ class Room:
         keys = SaleKeys(sale_id, (sku,))
         with answering():
             reply = await self._leave(self.redis, keys, ticket_id=ticket_id, moved=keys.moved)
-        return reply.word, reply.record and ticket_of(ticket_id, reply.record, (0, 0), -1)
+        return reply.word, ticket_of(ticket_id, reply.record, (0, 0), -1)
 
     async def look(self, sale_id: str) -> LookReply | None:
         """How the sale stands; nothing for one that Redis does not know. Rows are in the order of ``skus``."""
@@ -252,15 +259,10 @@ class Room:
             await self._tally(self.redis, SaleKeys(sale_id), counted=counted)
 
 
-class answering:  # noqa: N801 - reads as a word at its place: with answering()
+@contextmanager
+def answering() -> Iterator[None]:
     """Turn the driver's errors into ``UnavailableError``, so that no service has to know the driver."""
-
-    def __enter__(self) -> None:
-        """Nothing to do."""
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        """Re-raise what means that Redis did not answer."""
-        from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, TimeoutError  # noqa: A004, PLC0415
-
-        if isinstance(error, (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)):
-            raise UnavailableError(f"Redis does not answer: {error}") from error
+    try:
+        yield
+    except (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError) as error:
+        raise UnavailableError(f"Redis does not answer: {error}") from error

@@ -11,8 +11,9 @@ A name with ``*`` stands for one key a sku; only the last ones may have it. Argu
 (MessagePack) when they are lists; every reply is one packed value, because a reply array ends at its first nil and
 drops the fractions of its numbers.
 
-A body may ask for more shared functions with ``-- include NAME``. Before each body stands ``shared/prelude.lua`` (fence, records, counts), and before that two tables that are written by
-Python from ``fairline.states`` and ``TicketRecord``, so that Lua and Python cannot disagree about them.
+Before each body stands ``shared/prelude.lua`` (fence, records, counts) and what the body asks for besides with
+``-- include NAME``; before that, two tables that Python writes from ``fairline.states`` and ``TicketRecord``, so that
+Lua and Python cannot disagree about them.
 """
 
 import hashlib
