@@ -19,7 +19,7 @@ ARGV  1 lease       text
 Returns {DONE, [word, ...]}
       DONE      a word for each ticket, in the order of ids
       RESERVED  its units are held under this lease, now or since an earlier call; its order is in the outbox
-      DECLINED  the buyer holds too many already; now or since an earlier call
+      DECLINED  it is; the buyer holds too many already, now or since an earlier call
       STALE     the ticket is not ADMITTED under this lease; nothing was changed
       NO_UNIT   not enough units are free; nothing was changed
 --]]
@@ -73,6 +73,7 @@ local function reserve(id)
   local ticket = load(keys.tickets, id)
   if not ticket then return 'STALE' end
   if ticket[F.state] == 'RESERVED' and ticket[F.lease] == lease then return 'RESERVED' end
+  if ticket[F.state] == 'DECLINED' then return 'DECLINED' end
   if ticket[F.state] ~= 'ADMITTED' or ticket[F.lease] ~= lease then return 'STALE' end
   local item, sku, quantity = stock[ticket[F.sku]], ticket[F.sku], ticket[F.quantity]
   local who = sku .. ':' .. ticket[F.buyer]

@@ -36,13 +36,13 @@ local function set_of(list)
   return set
 end
 
--- A unit that Postgres has sold is not free, whatever Redis thought.
+-- A unit that Postgres has sold is not free, whatever Redis thought. Those skipped are, as far as they are on sale.
 local function mark_sold(sku, unit)
-  local first = numbers(keys.items, sku, 'next')
+  local first, high = numbers(keys.items, sku, 'next', 'high')
   if unit < first then
     redis.call('ZREM', returned[sku], unit)
   else
-    for serial = first, unit - 1 do redis.call('ZADD', returned[sku], serial, serial) end
+    for serial = first, math.min(unit - 1, high) do redis.call('ZADD', returned[sku], serial, serial) end
     redis.call('HSET', keys.items, sku .. ':next', unit + 1)
   end
 end

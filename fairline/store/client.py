@@ -26,4 +26,4 @@ def connect(url: str, *, name: str, timeout_s: float = 2.0, max_connections: int
         client_name=name,
         retry=Retry(NoBackoff(), 0),
     )
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)  # so that closing the client closes its connections

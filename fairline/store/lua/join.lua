@@ -101,7 +101,7 @@ for at, line in ipairs(lines) do
     add(keys.counts, line.sku .. ':joined', line.joined)
     add(keys.counts, line.sku .. ':WAITING', line.joined)
   end
-  local older = epoch > 0 and redis.call('ZCOUNT', line.key, '-inf', '(' .. epoch * EPOCH) or 0
+  local older = epoch > 0 and redis.call('ZCOUNT', line.key, '-inf', before_epoch(epoch)) or 0
   places[at] = { numbers(keys.items, line.sku, 'served'), older }
 end
 write_counts()

@@ -22,7 +22,7 @@ for at, sku in ipairs(skus) do
   local served, stock, version, high, target_high = numbers(keys.items, sku, 'served', 'stock', 'version', 'high', 'target')
   local admitted, reserved = numbers(keys.counts, sku, 'ADMITTED', 'RESERVED')
   local free = free_units(keys.items, sku, returned)
-  local older = epoch > 0 and redis.call('ZCOUNT', line, '-inf', '(' .. epoch * EPOCH) or 0
+  local older = epoch > 0 and redis.call('ZCOUNT', line, '-inf', before_epoch(epoch)) or 0
   rows[at] = {
     served, redis.call('ZCARD', line), older, free, outlook(free, admitted, reserved, target_high > high), stock, version,
   }

@@ -25,7 +25,7 @@ for at, each in ipairs(ids) do
   results[at] = ticket and { ticket, rank } or {}
 end
 for at, sku in ipairs(skus) do
-  local older = epoch > 0 and redis.call('ZCOUNT', KEYS[3 + at], '-inf', '(' .. epoch * EPOCH) or 0
+  local older = epoch > 0 and redis.call('ZCOUNT', KEYS[3 + at], '-inf', before_epoch(epoch)) or 0
   places[at] = { numbers(keys.items, sku, 'served'), older }
 end
 return answer('DONE', epoch, places, results)
