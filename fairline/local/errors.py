@@ -13,8 +13,7 @@ class StackError(Exception):
 def full_disk(folder: Path) -> StackError:
     """The sentence for a disk without room, wherever it was noticed."""
     return StackError(
-        f"The disk that holds {folder} is full: free some space there, "
-        "or name a folder on another disk with --data."
+        f"The disk that holds {folder} is full: free some space there, or name a folder on another disk with --data."
     )
 
 

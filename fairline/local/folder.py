@@ -46,8 +46,7 @@ class DataFolder:
                 raise StackError(f"{self.path} is not a folder: name another with --data.")
             if self.path.exists() and not self._marker.exists() and self._has_files():
                 raise StackError(
-                    f"{self.path} has files in it that are not Fairline's: "
-                    "name an empty or new folder with --data."
+                    f"{self.path} has files in it that are not Fairline's: name an empty or new folder with --data."
                 )
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if shutil.disk_usage(self.path).free < _LEAST_FREE_BYTES:
@@ -56,8 +55,7 @@ class DataFolder:
             if self._read_marker().get("format", _FORMAT) > _FORMAT:
                 self.close()
                 raise StackError(
-                    f"{self.path} was made by a newer Fairline: "
-                    "use that one, or name a new folder with --data."
+                    f"{self.path} was made by a newer Fairline: use that one, or name a new folder with --data."
                 )
             self.remember({})
             self.logs.mkdir(mode=0o700, exist_ok=True)

@@ -40,9 +40,7 @@ def check(folder: Path, lock: Path = LOCK) -> None:
         raise StackError(f"The jars of Kafka {_TEXT} are not in {folder}: run make setup.")
     wrong = [f"{name} is missing" for name in expected.keys() - there.keys()]
     wrong += [f"{name} is not in the lock" for name in there.keys() - expected.keys()]
-    wrong += [
-        f"{name} differs" for name in expected.keys() & there.keys() if sha256(there[name]) != expected[name]
-    ]
+    wrong += [f"{name} differs" for name in expected.keys() & there.keys() if sha256(there[name]) != expected[name]]
     if wrong:
         raise StackError(
             f"The jars in {folder} are not those of {lock.name} ({'; '.join(sorted(wrong)[:3])}): "

@@ -39,6 +39,9 @@ share.coordinator.state.topic.min.isr=1
 offsets.topic.num.partitions=4
 transaction.state.log.num.partitions=4
 share.coordinator.state.topic.num.partitions=4
+# A broker that was killed is let in again only when its old session ends; by default after 9 s.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 num.network.threads=2
 num.io.threads=4
 # Topics are made by fairline.stream.topics and by nothing else.

@@ -34,9 +34,7 @@ def is_free(port: int) -> bool:
     return True
 
 
-def choose(
-    names: list[str], *, kept_in: Path, forced: Mapping[str, int], say: Callable[[str], None]
-) -> dict[str, int]:
+def choose(names: list[str], *, kept_in: Path, forced: Mapping[str, int], say: Callable[[str], None]) -> dict[str, int]:
     """A port for each name: the forced one, else that of last time, else a free one; written to ``kept_in``.
 
     Raises:
@@ -73,6 +71,4 @@ def _any_free(*, used: set[int]) -> int:
         port = random.randrange(_FIRST, _LAST)  # noqa: S311 - nothing secret about a port
         if port not in used and is_free(port):
             return port
-    raise StackError(
-        f"No free port between {_FIRST} and {_LAST} on {LOOPBACK}: stop some other programs first."
-    )
+    raise StackError(f"No free port between {_FIRST} and {_LAST} on {LOOPBACK}: stop some other programs first.")

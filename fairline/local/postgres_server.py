@@ -61,9 +61,7 @@ async def program(folder: DataFolder, port: int, environ: Mapping[str, str]) -> 
         )
     else:
         _forget_stale_pid(stand.home / "data" / "postmaster.pid")
-    settings = [
-        part for name, value in {**_SETTINGS, "port": str(port)}.items() for part in ("-c", f"{name}={value}")
-    ]
+    settings = [part for name, value in {**_SETTINGS, "port": str(port)}.items() for part in ("-c", f"{name}={value}")]
     return Program(
         name="postgres",
         argv=[str(stand.postgres), "-D", "data", *settings],
@@ -118,9 +116,7 @@ async def _make_cluster(folder: DataFolder, stand: drop_root.Footing, env: Mappi
     if code != 0:
         if "No space left on device" in child.last_words():
             raise full_disk(folder.path)
-        raise StackError(
-            f"Postgres could not make its data folder: look into {child.log}.{child.last_words()}"
-        )
+        raise StackError(f"Postgres could not make its data folder: look into {child.log}.{child.last_words()}")
     with writing(folder.path):
         draft.rename(stand.home / "data")
 
@@ -140,7 +136,5 @@ def _forget_stale_pid(pid_file: Path) -> None:
         return
     pid = pid_file.read_text().partition("\n")[0].strip()
     command = Path(f"/proc/{pid}/comm")
-    if Path("/proc/self/comm").exists() and not (
-        command.exists() and command.read_text().startswith("postgres")
-    ):
+    if Path("/proc/self/comm").exists() and not (command.exists() and command.read_text().startswith("postgres")):
         pid_file.unlink()

@@ -60,9 +60,7 @@ def write_lock(cache: Path, lock: Path = jars.LOCK) -> int:
     wanted = [repository.create_dependency(name) for name in (_KAFKA, _LOGGING)]
     # What the binding needs itself, Kafka brings along in the right version.
     _, needed = repository.resolver.resolve(wanted[:1])
-    found = [
-        one.artifact for one in [*wanted, *needed] if one in wanted or one.scope in {"compile", "runtime"}
-    ]
+    found = [one.artifact for one in [*wanted, *needed] if one in wanted or one.scope in {"compile", "runtime"}]
     files = sorted({Path(artifact.resolve()) for artifact in found})
     lock.write_text("".join(f"{jars.sha256(file)}  {file.relative_to(cache).as_posix()}\n" for file in files))
     return len(files)

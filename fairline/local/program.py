@@ -21,9 +21,9 @@ async def at_once() -> bool:
 class Program:
     """What the supervisor needs to know of one child.
 
-    ``ready`` is asked again and again until it says yes; it has to bound its own time. ``wrapper`` is put
-    before the launcher (``unshare …``), ``user`` is ``uid:gid``. ``death_signal`` is what the kernel sends
-    when the stack itself is killed.
+    ``ready`` is asked again and again until it says yes; it has to bound its own time. ``wrapper`` is put before
+    the launcher (``unshare …``), ``user`` is ``uid:gid``. ``death_signal`` is what the kernel sends when the stack
+    itself is killed; ``death_means`` is what a person has to know when this one died.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Program:
     death_signal: signal.Signals = signal.SIGKILL
     wrapper: Sequence[str] = field(default=())
     user: str = "-"
+    death_means: str = ""
 
     def command(self) -> list[str]:
         """The whole command line: wrapper, launcher, program."""

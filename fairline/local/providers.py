@@ -172,9 +172,7 @@ def _wheel(package: str) -> Path | None:
 
 def _says(program: Path, option: str) -> str:
     try:
-        done = subprocess.run(
-            [program, option], capture_output=True, text=True, timeout=_VERSION_WITHIN_S, check=False
-        )
+        done = subprocess.run([program, option], capture_output=True, text=True, timeout=_VERSION_WITHIN_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout + done.stderr

@@ -122,9 +122,7 @@ class Servers:
         await postgres_server.create_database(self._folder, ports["postgres"])
 
     async def _start_kafka(self, ports: Mapping[str, int]) -> None:
-        program = await kafka_server.program(
-            self._folder, ports["kafka"], ports["kafka_controller"], self._environ
-        )
+        program = await kafka_server.program(self._folder, ports["kafka"], ports["kafka_controller"], self._environ)
         await self._supervisor.start(program)
 
 

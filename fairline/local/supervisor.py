@@ -29,9 +29,7 @@ def pause_s(deaths: int) -> float:
 class Supervisor:
     """The children of one stack, by name."""
 
-    def __init__(
-        self, logs: Path, *, say: Callable[[str], None], changed: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, logs: Path, *, say: Callable[[str], None], changed: Callable[[], None] = lambda: None) -> None:
         """``say`` gets the lines for people, ``changed`` is called whenever a process id is another."""
         self._logs = logs
         self._say = say
@@ -100,6 +98,8 @@ class Supervisor:
 
     def kill(self) -> None:
         """End all without asking; ``stop`` still has to be awaited."""
+        for keeper in self._keepers.values():
+            keeper.cancel()
         for child in self._children.values():
             if child.exit_code is None:
                 child.kill()
@@ -137,7 +137,10 @@ class Supervisor:
             again = f", {deaths} times in a row" if deaths > 1 else ""
             reason = f"{name} died ({child.how_it_ended()}{again})"
             while self._children[name] is child:
-                self._say(f"{reason}; starting it again in {pause_s(deaths):.1f} s, on the same port")
+                self._say(
+                    f"{reason}; starting it again in {pause_s(deaths):.1f} s, on the same port"
+                    f"{self._programs[name].death_means}"
+                )
                 await asyncio.sleep(pause_s(deaths))
                 try:
                     await self._spawn(self._programs[name])
