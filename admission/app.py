@@ -1,0 +1,71 @@
+"""The composition root of admission: what is chosen here is what tests replace."""
+
+import asyncio
+
+import aiohttp
+
+from admission.controller import Controller
+from admission.desk import Desk
+from admission.keeper import Keeper
+from admission.relay import Relay
+from admission.roster import Roster
+from admission.settings import AdmissionSettings
+from admission.settler import GROUP, Settler
+from admission.stock import Stock
+from fairline.events import RESULTS
+from fairline.runtime.health import Health, HttpServer
+from fairline.runtime.metrics import Metrics
+from fairline.runtime.services import run
+from fairline.store.client import connect
+from fairline.store.room import Room
+from fairline.store.sales import Sales
+from fairline.stream.reader import EventReader
+from fairline.stream.writer import EventWriter
+
+
+async def start(settings: AdmissionSettings, stopping: asyncio.Event | None = None) -> None:
+    """Run a controller for all sales until it is stopped."""
+    name = settings.process or "admission"
+    metrics = Metrics()
+    redis = connect(settings.redis_url, name=name, timeout_s=settings.redis_timeout_s)
+    room = Room(redis)
+    sales = Sales(room)
+    writer = EventWriter(settings.kafka, name)
+    reader = EventReader(settings.kafka, [RESULTS], GROUP, name)
+    shop = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, limit_per_host=settings.validator_connections),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+    async def open_desk(sale_id: str) -> Desk | None:
+        skus = await room.skus(sale_id)
+        if skus is None:
+            return None
+        stock = Stock(redis, sale_id, skus)
+        return Desk(
+            sale_id,
+            controller=Controller(stock, settings, metrics),
+            keeper=Keeper(sales, stock, settings, metrics),
+            relay=Relay(redis, writer, sale_id, settings, metrics),
+            shop=shop,
+            settings=settings,
+            metrics=metrics,
+        )
+
+    health = Health(
+        metrics.registry, {"redis": lambda: redis.eval("return 1", 0), "kafka": writer.check, "results": reader.check}
+    )
+    try:
+        await run(
+            [
+                HttpServer(health, host=settings.internal_host, port=settings.internal_port),
+                Roster(room, open_desk),
+                Settler(redis, room, reader, settings, metrics),
+            ],
+            drain_s=settings.drain_s,
+            stopping=stopping,
+        )
+    finally:
+        await writer.close()
+        await shop.close()
+        await redis.aclose()

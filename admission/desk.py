@@ -1,0 +1,116 @@
+"""One sale in this process: its controller, keeper and relay, running until the sale is closed or the process stops."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+
+from admission.controller import Controller
+from admission.keeper import Keeper
+from admission.relay import Relay
+from admission.settings import AdmissionSettings
+from admission.validators import Accept, Breaker, Check, Http, Simulated, lease_ms_for
+from fairline.errors import FencedError, UnavailableError
+from fairline.runtime import logs
+from fairline.runtime.metrics import Metrics
+from fairline.runtime.services import loop
+from fairline.sale import Validator
+
+log = logs.get(__name__)
+
+
+class Desk:
+    """Everything this process does for one sale."""
+
+    def __init__(
+        self,
+        sale_id: str,
+        *,
+        controller: Controller,
+        keeper: Keeper,
+        relay: Relay,
+        shop: aiohttp.ClientSession,
+        settings: AdmissionSettings,
+        metrics: Metrics,
+    ) -> None:
+        self.sale_id = sale_id
+        self._controller = controller
+        self._keeper = keeper
+        self._relay = relay
+        self._shop = shop
+        self._settings = settings
+        self._metrics = metrics
+        self._validator: Validator | None = None
+        self._check: Check = Accept()
+        self._lease_ms = settings.lease_ms
+        self._over = asyncio.Event()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Serve the sale until it is closed or the process stops; then finish what is in hand."""
+        over = self._over
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._forward(stopping, over), name=f"{self.sale_id} stopping")
+            for work, idle_ms in (
+                (self._admit, self._settings.tick_ms),
+                (self._keep, self._settings.keep_ms),
+                (self._relay.run_once, self._settings.tick_ms),
+            ):
+                group.create_task(self._loop(work, over, idle_ms / 1000), name=f"{self.sale_id} {work.__name__}")
+        await self._controller.drain()
+
+    async def _forward(self, stopping: asyncio.Event, over: asyncio.Event) -> None:
+        """Be over when the process stops, or when the sale is closed."""
+        waits = [asyncio.create_task(event.wait()) for event in (stopping, over)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        over.set()
+
+    async def _loop(self, work: Callable[[], Awaitable[int]], over: asyncio.Event, idle_s: float) -> None:
+        await loop(work, over, idle_s=idle_s, later=(UnavailableError, FencedError), name=self.sale_id)
+
+    async def _admit(self) -> int:
+        view = self._keeper.view
+        if view is None:
+            return 0
+        self._use(view.definition.validator)
+        self._metrics.breaker_open.labels(self.sale_id).set(self._check.resting)
+        return await self._controller.run_once(self._check, self._lease_ms)
+
+    async def _keep(self) -> int:
+        halted = self._metrics.halted.labels(self.sale_id)
+        try:
+            moved = await self._keeper.run_once()
+        except FencedError:
+            halted.set(1)
+            raise
+        halted.set(0)
+        if self._keeper.closed:
+            self._over.set()
+        return moved
+
+    def _use(self, validator: Validator) -> None:
+        """Take up a changed validator; batches under way keep theirs."""
+        if validator == self._validator:
+            return
+        limits = self._settings
+        self._validator = validator
+        self._lease_ms = lease_ms_for(
+            validator, lease_ms=limits.lease_ms, margin_ms=limits.margin_ms, tries=limits.validator_tries
+        )
+        self._check = self._adapter(validator)
+
+    def _adapter(self, validator: Validator) -> Check:
+        if validator.kind == "simulated":
+            return Simulated(validator.decline_share, validator.seed)
+        if validator.kind == "http" and validator.url is not None:
+            limits = self._settings
+            return Http(
+                self._shop,
+                self.sale_id,
+                url=validator.url,
+                timeout_s=validator.timeout_ms / 1000,
+                tries=limits.validator_tries,
+                breaker=Breaker(failures=limits.breaker_failures, rest_s=limits.breaker_rest_ms / 1000),
+            )
+        return Accept()

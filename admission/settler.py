@@ -1,0 +1,97 @@
+"""Results -> Redis: verdicts of Postgres settle tickets, and stock that Postgres knows goes on sale.
+
+Commits an offset only after the scripts ran. A result may come twice and settles once (S1). A sale that is halted keeps
+its RESERVED tickets: its results are passed over here and asked for again after recovery (O3), so that one halted sale
+does not hold up the others.
+"""
+
+import asyncio
+from collections import defaultdict
+from typing import Final
+
+from redis.asyncio import Redis
+
+from admission.settings import AdmissionSettings
+from admission.stock import Stock, Verdict
+from fairline.errors import FencedError, UnavailableError
+from fairline.events import RESULTS, AnyFact, OrderConfirmed, OrderFailed, SaleApplied
+from fairline.runtime import logs
+from fairline.runtime.metrics import Metrics
+from fairline.runtime.services import loop
+from fairline.store.room import Room
+from fairline.stream.reader import EventReader
+
+log = logs.get(__name__)
+
+GROUP: Final = "fairline-admission"
+WAIT_S: Final = 0.5
+
+
+class Settler:
+    """The settler of this process; the copies share the partitions of the results topic."""
+
+    def __init__(
+        self, redis: Redis, room: Room, reader: EventReader, settings: AdmissionSettings, metrics: Metrics
+    ) -> None:
+        self._redis = redis
+        self._room = room
+        self._reader = reader
+        self._settings = settings
+        self._metrics = metrics
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Settle until stopping; then leave the group, so that another copy takes over at once."""
+        try:
+            await loop(self.run_once, stopping, idle_s=0, later=(UnavailableError,), name="settler")
+        finally:
+            await self._reader.close()
+
+    async def run_once(self) -> int:
+        """Settle one batch; how many results it held. Raises ``UnavailableError`` with the batch still to come."""
+        records = await self._reader.batch(self._settings.settle_batch, timeout_s=WAIT_S)
+        by_sale: dict[str, list[AnyFact]] = defaultdict(list)
+        for record in records:
+            if record.fact is None:
+                log.error("no result", offset=record.offset, partition=record.where.number, fault=record.fault)
+            else:
+                by_sale[record.fact.sale_id].append(record.fact)
+        try:
+            for sale_id, facts in by_sale.items():
+                await self._settle(sale_id, facts)
+        except UnavailableError:
+            self._reader.rewind(records)
+            raise
+        await self._reader.commit(records)
+        self._metrics.lag.labels(RESULTS).set(self._reader.lag()[RESULTS])
+        return len(records)
+
+    async def _settle(self, sale_id: str, facts: list[AnyFact]) -> None:
+        skus = await self._room.skus(sale_id)
+        if skus is None:
+            log.warning("results of an unknown sale", sale=sale_id, results=len(facts))
+            return
+        stock = Stock(self._redis, sale_id, skus)
+        verdicts = [verdict for fact in facts if (verdict := verdict_of(fact)) and verdict.sku in skus]
+        applied = [fact for fact in facts if isinstance(fact, SaleApplied)]
+        try:
+            if verdicts:
+                reply = await stock.settle(verdicts)
+                self._metrics.settled.labels(sale_id).inc(reply.count)
+                if reply.word == "HALTED":
+                    log.critical("sale halted: a unit was sold twice, Redis has lost data", sale=sale_id)
+            if applied:
+                newest = max(applied, key=lambda fact: (fact.epoch, fact.version))
+                await stock.applied(version=newest.version, epoch=newest.epoch)
+        except FencedError:
+            log.warning("results passed over, the sale is halted", sale=sale_id, results=len(facts))
+
+
+def verdict_of(fact: AnyFact) -> Verdict | None:
+    """What a result decides of a ticket, if it is about one."""
+    match fact:
+        case OrderConfirmed():
+            return Verdict(fact.ticket_id, "confirm", fact.units, fact.slots, "", fact.sku)
+        case OrderFailed():
+            return Verdict(fact.ticket_id, "release", (), (), fact.reason, fact.sku)
+        case _:
+            return None

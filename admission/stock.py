@@ -1,0 +1,177 @@
+"""The scripts of admission, one method an arrow of the state diagram. All may be called again with the same arguments.
+
+All raise ``FencedError`` while the sale is halted (D1) and ``UnavailableError`` when Redis does not answer; whether an
+unanswered call was carried out is unknown, and calling it again finds out.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+from redis.asyncio import Redis
+
+from fairline.store.keys import SaleKeys
+from fairline.store.room import answering
+from fairline.store.scripts import Script
+
+PACKAGE = "admission"
+
+
+class Admitted(msgspec.Struct, array_like=True, frozen=True):
+    """A ticket under this controller's lease."""
+
+    ticket_id: str
+    sku: str
+    buyer_id: str
+    quantity: int
+    arrival: int
+    tries: int
+
+
+class AdmitReply(msgspec.Struct, array_like=True):
+    """Answer of ``admit.lua``."""
+
+    word: str
+    tickets: list[Admitted]
+    in_flight: int
+
+
+class WordsReply(msgspec.Struct, array_like=True):
+    """A word for each ticket of a call."""
+
+    word: str
+    words: list[str]
+
+
+class CountReply(msgspec.Struct, array_like=True):
+    """How many tickets a call moved, one way and the other."""
+
+    word: str
+    count: int = 0
+    other: int = 0
+
+
+class Verdict(msgspec.Struct, array_like=True, frozen=True):
+    """What Postgres decided of one order."""
+
+    ticket_id: str
+    event: Literal["confirm", "release"]
+    units: tuple[int, ...]
+    slots: tuple[int, ...]
+    reason: str
+    sku: str
+
+
+class Stock:
+    """One sale's tickets and units, as admission moves them. ``skus`` are all of the sale."""
+
+    def __init__(self, redis: Redis, sale_id: str, skus: Sequence[str]) -> None:
+        self.sale_id = sale_id
+        self._redis = redis
+        self._skus = tuple(skus)
+        self._keys = SaleKeys(sale_id, self._skus)
+        self._admit = Script(PACKAGE, "admit", AdmitReply)
+        self._reserve = Script(PACKAGE, "reserve", WordsReply)
+        self._decline = Script(PACKAGE, "decline", WordsReply)
+        self._give_back = Script(PACKAGE, "give_back", WordsReply)
+        self._reap = Script(PACKAGE, "reap", CountReply)
+        self._settle = Script(PACKAGE, "settle", CountReply)
+        self._sweep = Script(PACKAGE, "sweep", CountReply)
+        self._close = Script(PACKAGE, "close", CountReply)
+        self._redrive = Script(PACKAGE, "redrive", CountReply)
+        self._applied = Script(PACKAGE, "applied", CountReply)
+
+    async def admit(self, lease: str, *, lease_ms: int, most: int, outbox_limit: int) -> AdmitReply:
+        """Lease the next tickets; ADMITTED (may be none), NOT_OPEN or OUTBOX_FULL. Same lease, same tickets (L1)."""
+        with answering():
+            return await self._admit(
+                self._redis,
+                SaleKeys(self.sale_id, self._skus, lease=lease),
+                lease=lease,
+                lease_ms=lease_ms,
+                most=most,
+                outbox_limit=outbox_limit,
+                skus=self._skus,
+                moved=self._keys.moved,
+            )
+
+    async def reserve(self, lease: str, ids: Sequence[str], *, redrive_ms: int) -> list[str]:
+        """RESERVED, DECLINED, STALE or NO_UNIT for each ticket; all or nothing for each."""
+        with answering():
+            reply = await self._reserve(
+                self._redis,
+                self._keys,
+                lease=lease,
+                ids=list(ids),
+                redrive_ms=redrive_ms,
+                skus=self._skus,
+                moved=self._keys.moved,
+            )
+        return reply.words
+
+    async def decline(self, lease: str, declined: Sequence[tuple[str, str]]) -> list[str]:
+        """DECLINED or STALE for each (ticket_id, reason)."""
+        with answering():
+            reply = await self._decline(
+                self._redis, self._keys, lease=lease, declined=list(declined), moved=self._keys.moved
+            )
+        return reply.words
+
+    async def give_back(self, lease: str, ids: Sequence[str]) -> list[str]:
+        """WAITING or STALE for each ticket; the try does not count (L5)."""
+        with answering():
+            reply = await self._give_back(
+                self._redis, self._keys, lease=lease, ids=list(ids), skus=self._skus, moved=self._keys.moved
+            )
+        return reply.words
+
+    async def reap(self, *, most: int, max_tries: int) -> CountReply:
+        """End what leases have run out: (returned, lapsed)."""
+        with answering():
+            return await self._reap(
+                self._redis, self._keys, most=most, max_tries=max_tries, skus=self._skus, moved=self._keys.moved
+            )
+
+    async def settle(self, verdicts: Sequence[Verdict]) -> CountReply:
+        """Force verdicts on live tickets: DONE, or HALTED when one proves lost data (U4); how many were settled."""
+        skus = tuple(dict.fromkeys(verdict.sku for verdict in verdicts))
+        keys = SaleKeys(self.sale_id, skus)
+        with answering():
+            return await self._settle(self._redis, keys, verdicts=list(verdicts), skus=skus, moved=keys.moved)
+
+    async def sweep(self, *, most: int) -> int:
+        """Tell the tail of the line SOLD_OUT where that is true; how many."""
+        with answering():
+            reply = await self._sweep(self._redis, self._keys, most=most, skus=self._skus, moved=self._keys.moved)
+        return reply.count
+
+    async def close(self, *, most: int, outbox_limit: int) -> CountReply:
+        """After the end: NOT_ENDED, ENDED or CLOSED, and how many were declined."""
+        with answering():
+            return await self._close(
+                self._redis,
+                self._keys,
+                most=most,
+                outbox_limit=outbox_limit,
+                skus=self._skus,
+                moved=self._keys.moved,
+            )
+
+    async def redrive(self, *, most: int, redrive_ms: int, longest_ms: int, outbox_limit: int) -> CountReply:
+        """Put into the outbox again what nothing was heard of: (orders, changes of the sale)."""
+        with answering():
+            return await self._redrive(
+                self._redis,
+                self._keys,
+                most=most,
+                redrive_ms=redrive_ms,
+                longest_ms=longest_ms,
+                outbox_limit=outbox_limit,
+                skus=self._skus,
+            )
+
+    async def applied(self, *, version: int, epoch: int) -> str:
+        """Note what Postgres knows: APPLIED or OLD. Stock that was asked for up to then goes on sale (U3)."""
+        with answering():
+            reply = await self._applied(self._redis, self._keys, version=version, epoch=epoch, skus=self._skus)
+        return reply.word
