@@ -48,7 +48,7 @@ class Settler:
 
     async def run_once(self) -> int:
         """Settle one batch; how many results it held. Raises ``UnavailableError`` with the batch still to come."""
-        records = await self._reader.batch(self._settings.settle_batch, timeout_s=WAIT_S)
+        records = (await self._reader.batch(self._settings.settle_batch, timeout_s=WAIT_S)).records
         by_sale: dict[str, list[AnyFact]] = defaultdict(list)
         for record in records:
             if record.fact is None:
@@ -59,7 +59,7 @@ class Settler:
             for sale_id, facts in by_sale.items():
                 await self._settle(sale_id, facts)
         except UnavailableError:
-            self._reader.rewind(records)
+            await self._reader.rewind(records)
             raise
         await self._reader.commit(records)
         self._metrics.lag.labels(RESULTS).set(self._reader.lag()[RESULTS])
