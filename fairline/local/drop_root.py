@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fairline.local.errors import StackError, writing
 
-_UNSHARE = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
+_NAMESPACE = ("--user", "--map-user=1000", "--map-group=1000", "--")
 _OUTSIDE = Path("/var/lib/fairline")
 _USERS = ("postgres", "nobody")
 
@@ -39,8 +39,9 @@ def footing(home: Path, postgres: Path, *, outside: Path = _OUTSIDE, namespaces:
         if os.geteuid() != 0:
             return Footing(home, postgres)
         moved = home / "moved-to"
-        if not moved.exists() and namespaces and _may_unshare():
-            return Footing(home, postgres, wrapper=_UNSHARE)
+        unshare = shutil.which("unshare") or shutil.which("unshare", path=os.defpath)
+        if namespaces and not moved.exists() and unshare and _may_unshare(unshare):
+            return Footing(home, postgres, wrapper=(unshare, *_NAMESPACE))
         user = _other_user()
         elsewhere = outside / hashlib.sha256(str(home).encode()).hexdigest()[:16]
         elsewhere.mkdir(parents=True, exist_ok=True)
@@ -50,9 +51,10 @@ def footing(home: Path, postgres: Path, *, outside: Path = _OUTSIDE, namespaces:
         return Footing(elsewhere, _reachable(postgres, outside=outside), user=f"{user.pw_uid}:{user.pw_gid}")
 
 
-def _may_unshare() -> bool:
+def _may_unshare(unshare: str) -> bool:
     try:
-        tried = subprocess.run([*_UNSHARE, "true"], capture_output=True, timeout=10, check=False)
+        command = [unshare, *_NAMESPACE, "true"]
+        tried = subprocess.run(command, capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return tried.returncode == 0

@@ -10,6 +10,10 @@ class StackError(Exception):
     """The stack cannot do what was asked; the text is one sentence for the person who asked."""
 
 
+class MissingError(StackError):
+    """Something that has to be installed is not."""
+
+
 def full_disk(folder: Path) -> StackError:
     """The sentence for a disk without room, wherever it was noticed."""
     return StackError(

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from fairline.local.errors import StackError
+from fairline.local.errors import MissingError, StackError
 
 VERSION = (4, 4, 0)
 _TEXT = ".".join(map(str, VERSION))
@@ -37,7 +37,7 @@ def check(folder: Path, lock: Path = LOCK) -> None:
     expected = {path.name: sha256 for path, sha256 in locked(lock).items()}
     there = {path.name: path for path in folder.glob("*")} if folder.is_dir() else {}
     if not there:
-        raise StackError(f"The jars of Kafka {_TEXT} are not in {folder}: run make setup.")
+        raise MissingError(f"The jars of Kafka {_TEXT} are not in {folder}: run make setup.")
     wrong = [f"{name} is missing" for name in expected.keys() - there.keys()]
     wrong += [f"{name} is not in the lock" for name in there.keys() - expected.keys()]
     wrong += [f"{name} differs" for name in expected.keys() & there.keys() if sha256(there[name]) != expected[name]]

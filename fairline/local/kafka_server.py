@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fairline.local import jars, probes, providers
 from fairline.local.child import Child
-from fairline.local.errors import StackError, full_disk, writing
+from fairline.local.errors import MissingError, StackError, full_disk, writing
 from fairline.local.folder import DataFolder
 from fairline.local.ports import LOOPBACK
 from fairline.local.program import Program
@@ -151,7 +151,7 @@ def _libraries(environ: Mapping[str, str]) -> tuple[tuple[int, ...], Path]:
     if found is not None:
         return found.version, found.path
     if chosen == "path":
-        raise StackError(
+        raise MissingError(
             "No Kafka 4 was found: put its bin folder, with kafka-server-start.sh, on PATH, "
             "or leave FAIRLINE_KAFKA_PROVIDER at auto."
         )

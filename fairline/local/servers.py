@@ -7,11 +7,10 @@ restart has a new one.
 """
 
 import asyncio
-import importlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-import redis.asyncio
+import redis
 
 from fairline.local import kafka_server, postgres_server, redis_server
 from fairline.local.folder import DataFolder
@@ -20,6 +19,7 @@ from fairline.local.supervisor import Supervisor
 
 ALL = ("redis", "postgres", "kafka")
 _VARIABLES = {"redis": "FAIRLINE_REDIS_URL", "postgres": "FAIRLINE_POSTGRES_DSN", "kafka": "FAIRLINE_KAFKA"}
+_ANSWER_WITHIN_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Servers:
         """Stop ours at the same time, services having ended before; whether Redis left its mark."""
         mark = None
         if "redis" in self.ours and self._supervisor.pid("redis") is not None:
-            mark = self._unadopted or await _replid(self.addresses(ports).redis_url)
+            mark = self._unadopted or await _identity(self.addresses(ports).redis_url)
         await self._supervisor.stop(self.ours)
         if mark is not None and self._supervisor.exit_code("redis") == 0:
             self._folder.set_clean_mark(mark)
@@ -107,11 +107,8 @@ class Servers:
             self._say("Redis was not stopped cleanly: the sales of before stay `recovering`")
 
     async def _adopt(self, redis_url: str, was: str) -> None:
-        try:
-            # The store is needed for nothing else here, and not at all when Redis is new.
-            fence = importlib.import_module("fairline.store.fence")
-        except ImportError:
-            return
+        from fairline.store import fence  # noqa: PLC0415 - the store is not needed before there was a clean stop
+
         sales = await fence.adopt(redis_url, was)
         if sales:
             self._say(f"Redis was stopped cleanly: the fence of {', '.join(sales)} is set anew")
@@ -126,11 +123,12 @@ class Servers:
         await self._supervisor.start(program)
 
 
-async def _replid(url: str) -> str | None:
-    client = redis.asyncio.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2, protocol=2)
+async def _identity(url: str) -> str | None:
+    """The ``master_replid``, or ``None`` when Redis does not say."""
+    from fairline.store import fence  # noqa: PLC0415
+
     try:
-        return str((await client.info("replication"))["master_replid"])
-    except redis.RedisError:
+        async with asyncio.timeout(_ANSWER_WITHIN_S):
+            return await fence.identity(url)
+    except (OSError, TimeoutError, redis.RedisError):
         return None
-    finally:
-        await client.aclose()

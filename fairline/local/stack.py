@@ -67,6 +67,7 @@ class Stack:
         Raises:
             StackError: something cannot be had or did not become ready; call ``stop`` then too.
         """
+        self._folder.stack_file.unlink(missing_ok=True)  # of a stack that was killed
         self._ports = ports.choose(self._names, kept_in=self._folder.ports_file, forced=self._forced, say=self._say)
         await self._servers.start(self._ports)
         env = services.environment(

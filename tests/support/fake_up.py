@@ -1,4 +1,7 @@
-"""``fairline up`` with real servers and fake services: ``python -m tests.support.fake_up DATA [--detach]``."""
+"""``fairline up`` with real servers and fake services.
+
+Started as ``python -m tests.support.fake_up --data DATA [--detach]``.
+"""
 
 import asyncio
 import os
@@ -20,7 +23,7 @@ def options(data: Path) -> Options:
 
 
 def main() -> None:
-    wanted = options(Path(sys.argv[1]))
+    wanted = options(Path(sys.argv[sys.argv.index("--data") + 1]))
     try:
         if "--detach" in sys.argv:
             print(detach.start(wanted, os.environ))  # noqa: T201
