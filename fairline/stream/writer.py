@@ -1,0 +1,184 @@
+"""Publishes facts to Kafka, and says of each whether the broker has acknowledged it.
+
+    writer = EventWriter("host:9092", "order_service")
+    acked = await writer.send(facts, timeout_s=5)      # [True, False, ...] in the order of facts
+    await writer.close()
+
+Nothing connects before the first ``send``, and no call waits longer than it is told to. What is not acknowledged in
+time is neither sent nor failed: it may be on the topic or not, and the caller, who still holds it, sends it again.
+The producer that did not answer is thrown away with its queue, so that a broker that is away for an hour costs no
+memory; so is one that Kafka no longer accepts (sequence lost, fenced). One task may send at a time or many may.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from fairline import events
+from fairline.clock import at, now_ms
+from fairline.errors import UnavailableError
+from fairline.events import Fact
+
+Headers = Sequence[tuple[str, bytes]]
+
+REQUEST_TIMEOUT_S: Final = 10.0
+# One request to a partition is in flight at a time, so that a large batch is what makes it fast. Below the broker's
+# own limit of 1 MB a batch.
+BATCH_BYTES: Final = 512 * 1024
+DISCARD_S: Final = 15.0
+
+_log = logging.getLogger(__name__)
+
+
+class EventWriter:
+    """An idempotent producer with ``acks=all`` that replaces itself when it is of no more use."""
+
+    def __init__(self, bootstrap: str, client_id: str) -> None:
+        self._bootstrap = bootstrap
+        self._client_id = client_id
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+        self._discarding: set[asyncio.Task[None]] = set()
+
+    async def send(self, facts: Sequence[Fact], timeout_s: float, headers: Headers = ()) -> list[bool]:
+        """Publish the facts, each to its topic under its key; which of them were acknowledged within ``timeout_s``.
+
+        ``headers`` are added to the CloudEvents headers of each. Facts of one key keep their order.
+        """
+        records = [
+            (fact.topic, fact.key.encode(), events.encode(fact), [*cloud_event(fact), *headers]) for fact in facts
+        ]
+        return await self._send(records, timeout_s)
+
+    async def send_raw(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, timeout_s: float
+    ) -> bool:
+        """Publish bytes as they are (a dead letter), the partition left to the producer; whether acknowledged.
+
+        A missing value becomes an empty one: the library refuses a record with neither key nor value.
+        """
+        return (await self._send([(topic, key, value or b"", list(headers))], timeout_s))[0]
+
+    async def check(self) -> None:
+        """Ask the brokers for their metadata; raises ``UnavailableError`` when none answers. For ``/readyz``."""
+        try:
+            producer = await self._connected()
+            await producer.client.fetch_all_metadata()
+        except (KafkaError, OSError) as error:
+            raise UnavailableError(f"Kafka does not answer: {error}") from error
+
+    async def close(self) -> None:
+        """Close the producer; what is not acknowledged by now never was. A second call does nothing more."""
+        self._discard(self._producer)
+        if self._discarding:
+            await asyncio.wait(self._discarding, timeout=DISCARD_S)
+
+    async def _send(
+        self,
+        records: Sequence[tuple[str, bytes | None, bytes, list[tuple[str, bytes]]]],
+        timeout_s: float,
+    ) -> list[bool]:
+        futures: list[asyncio.Future[Any] | None] = [None] * len(records)
+        producer: AIOKafkaProducer | None = None
+        broken = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                producer = await self._connected()
+                for number, (topic, key, value, headers) in enumerate(records):
+                    try:
+                        future = await producer.send(topic, value, key=key, headers=headers)
+                    except MessageSizeTooLargeError:
+                        _log.exception("a record for %s is too large and cannot be published", topic)
+                        continue
+                    future.add_done_callback(_looked_at)
+                    futures[number] = future
+                sent = [future for future in futures if future is not None]
+                if sent:
+                    await asyncio.wait(sent)
+        except TimeoutError:
+            _log.warning("Kafka did not acknowledge %d records within %g s", len(records), timeout_s)
+            broken = True
+        except (KafkaError, OSError) as error:
+            _log.warning("Kafka does not take records: %r", error)
+            broken = True
+        acked = [future is not None and _acknowledged(future) for future in futures]
+        # An error on a future is final (aiokafka retries the others itself): sequence lost, fenced, not allowed.
+        if broken or any(future is not None and future.done() and not _acknowledged(future) for future in futures):
+            self._discard(producer)
+        return acked
+
+    async def _connected(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._bootstrap,
+                    client_id=self._client_id,
+                    acks="all",
+                    enable_idempotence=True,
+                    compression_type="lz4",
+                    max_batch_size=BATCH_BYTES,
+                    request_timeout_ms=round(REQUEST_TIMEOUT_S * 1000),
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    self._discard(producer)
+                    raise
+                self._producer = producer
+            return self._producer
+
+    def _discard(self, producer: AIOKafkaProducer | None) -> None:
+        """Forget a producer and its queue now; its connections are closed by a task of their own."""
+        if producer is None:
+            return
+        if self._producer is producer:
+            self._producer = None
+        task = asyncio.create_task(_stop(producer), name="discard producer")
+        self._discarding.add(task)
+        task.add_done_callback(self._discarding.discard)
+
+
+def cloud_event(fact: Fact) -> list[tuple[str, bytes]]:
+    """The headers of CloudEvents 1.0 in binary mode. The same fact sent twice has the same id."""
+    kind = str(fact.__struct_config__.tag)
+    parts = [kind, fact.key]
+    parts.extend(str(getattr(fact, name)) for name in ("version", "epoch") if hasattr(fact, name))
+    times = (getattr(fact, name, None) for name in ("at_ms", "decided_at_ms", "reserved_at_ms"))
+    time = next((ms for ms in times if ms is not None), None)
+    return [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", "/".join(parts).encode()),
+        ("ce_source", f"/fairline/sales/{fact.sale_id}".encode()),
+        ("ce_type", kind.encode()),
+        ("ce_time", rfc3339(now_ms() if time is None else time).encode()),
+        ("content-type", b"application/json"),
+    ]
+
+
+def rfc3339(ms: int) -> str:
+    """Milliseconds since 1970 as RFC 3339 UTC."""
+    return at(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _acknowledged(future: asyncio.Future[Any]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def _looked_at(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()  # or asyncio would complain of one that nobody waits for any more
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    # stop() alone waits until its queue is sent, which may be never.
+    producer._message_accumulator.fail_all(KafkaError("the producer was thrown away"))  # noqa: SLF001 - see above
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(DISCARD_S):
+            await producer.stop()
+    with contextlib.suppress(Exception):
+        await producer.client.close()

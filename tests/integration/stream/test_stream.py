@@ -1,0 +1,279 @@
+"""The reader and the writer against a real Kafka: what is committed does not come again, all else does."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+
+from fairline.errors import UnavailableError
+from fairline.events import OrderConfirmed
+from fairline.stream import topics
+from fairline.stream.reader import Batch, EventReader, Partition, Record
+from fairline.stream.writer import EventWriter
+from tests.support.stack import servers
+
+DEADLINE_S = 40
+
+
+def confirmed(number: int, sale_id: str = "spring") -> OrderConfirmed:
+    return OrderConfirmed(
+        sale_id=sale_id,
+        ticket_id=f"00000000-0000-4000-8000-{number:012d}",
+        sku="seat",
+        buyer_id=f"ada-{number}",
+        units=(number,),
+        slots=(1,),
+        decided_at_ms=1_700_000_000_000 + number,
+    )
+
+
+class Topic:
+    """A topic of a test's own. The facts know only their real topics, so they are sent as bytes."""
+
+    def __init__(self, bootstrap: str, name: str) -> None:
+        self.bootstrap = bootstrap
+        self.name = name
+        self.writer = EventWriter(bootstrap, "test")
+        self.readers: list[EventReader] = []
+
+    def reader(self, group: str = "group") -> EventReader:
+        reader = EventReader(self.bootstrap, [self.name], f"{self.name}-{group}", "test")
+        self.readers.append(reader)
+        return reader
+
+    async def put(self, *values: bytes, key: bytes = b"one") -> None:
+        for value in values:
+            assert await self.writer.send_raw(self.name, key, value, (), timeout_s=DEADLINE_S)
+
+    async def close(self) -> None:
+        for reader in self.readers:
+            await reader.close()
+        await self.writer.close()
+
+
+@pytest.fixture
+async def topic(kafka: str, request: pytest.FixtureRequest) -> AsyncIterator[Topic]:
+    name = f"test-{request.node.name[:100]}-{time.time_ns()}"
+    await topics.create(kafka, partitions=2, replication=1, within_s=DEADLINE_S, topics=[name])
+    topic = Topic(kafka, name)
+    yield topic
+    await topic.close()
+
+
+async def read(reader: EventReader, count: int, *, at_once: int = 100) -> list[Record]:
+    found: list[Record] = []
+    deadline = time.monotonic() + DEADLINE_S
+    while len(found) < count:
+        assert time.monotonic() < deadline, f"only {found} came"
+        found += await reader.batch(at_once, timeout_s=1)
+    return found
+
+
+async def test_facts_are_acknowledged_one_by_one_and_read_back_with_their_keys(kafka: str) -> None:
+    await topics.create(kafka, partitions=4, replication=1, within_s=DEADLINE_S)
+    writer = EventWriter(kafka, "test")
+    sale_id = f"spring-{time.time_ns()}"
+    facts = [confirmed(number, sale_id) for number in range(50)]
+    assert await writer.send(facts, timeout_s=DEADLINE_S, headers=[("traceparent", b"00-1")]) == [True] * 50
+    reader = EventReader(kafka, [facts[0].topic], f"{sale_id}-group", "test")
+    mine: list[Record] = []
+    deadline = time.monotonic() + DEADLINE_S
+    while len(mine) < 50:
+        assert time.monotonic() < deadline
+        mine += [one for one in await reader.batch(500, timeout_s=1) if one.fact and one.fact.sale_id == sale_id]
+    assert sorted(one.fact.key for one in mine if one.fact) == sorted(fact.key for fact in facts)
+    assert {one.key for one in mine} == {fact.key.encode() for fact in facts}
+    headers = dict(mine[0].headers)
+    assert headers["ce_type"] == b"order.confirmed.v1"
+    assert headers["traceparent"] == b"00-1"
+    await reader.close()
+    await writer.close()
+
+
+async def test_what_is_committed_does_not_come_again_and_the_rest_does(topic: Topic) -> None:
+    await topic.put(b"1", b"2", b"3")
+    reader = topic.reader()
+    records = await read(reader, 3)
+    assert await reader.commit(records[:2])
+    await reader.close()
+    again = topic.reader()
+    assert [one.value for one in await read(again, 1)] == [b"3"]
+
+
+async def test_an_offset_never_passes_a_record_that_is_kept(topic: Topic) -> None:
+    await topic.put(b"1", b"2", b"3")
+    reader = topic.reader()
+    records = await read(reader, 3)
+    assert await reader.commit(records, kept=[records[1]])
+    await reader.close()
+    assert [one.value for one in await read(topic.reader(), 2)] == [b"2", b"3"]
+
+
+async def test_a_rewound_batch_comes_again_in_order(topic: Topic) -> None:
+    await topic.put(b"1", b"2", b"3")
+    reader = topic.reader()
+    await reader.rewind(await read(reader, 3))
+    assert [one.value for one in await read(reader, 3)] == [b"1", b"2", b"3"]
+
+
+async def test_a_record_that_is_no_fact_is_handed_over_with_the_reason(topic: Topic) -> None:
+    await topic.put(b"{]", b'{"type":"order.lost.v9","sale_id":"s"}', b"[" * 100_000, b"\xff")
+    for record in await read(topic.reader(), 4):
+        assert record.fact is None
+        assert record.fault
+        assert record.key == b"one"
+
+
+async def test_a_paused_partition_gives_nothing_until_it_is_resumed(topic: Topic) -> None:
+    await topic.put(b"1")
+    reader = topic.reader()
+    (first,) = await read(reader, 1)
+    reader.pause([first.where])
+    await topic.put(b"2")
+    assert len(await reader.batch(10, timeout_s=0.5)) == 0
+    reader.resume()
+    assert [one.value for one in await read(reader, 1)] == [b"2"]
+
+
+async def test_while_waiting_nothing_is_lost_and_what_was_paused_stays_paused(topic: Topic) -> None:
+    await topic.put(b"1")
+    reader = topic.reader()
+    (first,) = await read(reader, 1)
+    await topic.put(b"2", b"3")
+    await reader.wait(0.5)
+    assert [one.value for one in await read(reader, 2)] == [b"2", b"3"]
+    reader.pause([first.where])
+    await topic.put(b"4")
+    await reader.wait(0.3)
+    assert len(await reader.batch(10, timeout_s=0.3)) == 0
+
+
+async def test_waiting_ends_at_once_when_the_process_stops(topic: Topic) -> None:
+    reader = topic.reader()
+    await reader.batch(1, timeout_s=0.1)
+    stopping = asyncio.Event()
+    stopping.set()
+    began = time.monotonic()
+    await reader.wait(60, stopping)
+    assert time.monotonic() - began < 30
+
+
+async def test_lag_counts_what_is_not_read_yet(topic: Topic) -> None:
+    await topic.put(*[b"x"] * 10)
+    reader = topic.reader()
+    records = await read(reader, 4, at_once=4)
+    assert len(records) == 4
+    assert reader.lag() == {topic.name: 6}
+    await reader.rewind(records)
+    assert reader.lag() == {topic.name: 10}
+
+
+async def test_a_second_member_takes_partitions_over_and_the_generation_says_so(topic: Topic) -> None:
+    first = topic.reader()
+    await first.batch(1, timeout_s=0.1)
+    before = first.generation
+    for number in range(20):
+        await topic.put(str(number).encode(), key=str(number).encode())
+    kept = await read(first, 20)
+    second = topic.reader()
+
+    async def poll(reader: EventReader) -> list[Record]:
+        return list(await reader.batch(100, timeout_s=0.2))
+
+    joining = asyncio.create_task(poll(second))
+    deadline = time.monotonic() + DEADLINE_S
+    came: list[Record] = []
+    while not joining.done() or first.generation == before:
+        assert time.monotonic() < deadline
+        came += await poll(first)
+    came += await joining
+    while {one.value for one in came} != {one.value for one in kept}:
+        assert time.monotonic() < deadline
+        came += await poll(first)
+        came += await poll(second)
+    # Nothing was committed, so every record came again, to one of the two, and an old commit is refused.
+    assert first._consumer is not None
+    mine = {Partition(*where) for where in first._consumer.assignment()}
+    gone = [one for one in kept if one.where not in mine]
+    assert gone
+    assert not await first.commit(gone)
+
+
+async def test_a_dead_letter_may_have_neither_key_nor_value(topic: Topic) -> None:
+    assert await topic.writer.send_raw(topic.name, None, None, [("why", b"nothing")], timeout_s=DEADLINE_S)
+    (record,) = await read(topic.reader(), 1)
+    assert (record.key, record.value, dict(record.headers)) == (None, b"", {"why": b"nothing"})
+
+
+async def test_nobody_there_is_unavailable_for_the_reader_and_not_acknowledged_for_the_writer() -> None:
+    nobody = "127.0.0.1:1"
+    reader, writer = EventReader(nobody, ["t"], "g", "test"), EventWriter(nobody, "test")
+    with pytest.raises(UnavailableError):
+        await reader.batch(1, timeout_s=0.1)
+    with pytest.raises(UnavailableError):
+        await reader.check()
+    with pytest.raises(UnavailableError):
+        await writer.check()
+    assert await writer.send([confirmed(1)], timeout_s=0.5) == [False]
+    await reader.wait(0.1)
+    assert await reader.commit([]) is True
+    await reader.close()
+    await writer.close()
+
+
+async def test_after_a_lost_sequence_the_writer_uses_a_new_producer(topic: Topic) -> None:
+    await topic.put(b"1")
+    old = topic.writer._producer
+    assert isinstance(old, AIOKafkaProducer)
+    # As a broker sees it that has lost what this producer wrote.
+    old._txn_manager._sequence_numbers.update({TopicPartition(topic.name, number): 77 for number in (0, 1)})
+    assert not await topic.writer.send_raw(topic.name, b"one", b"2", (), timeout_s=DEADLINE_S)
+    await topic.put(b"3")
+    assert topic.writer._producer is not old
+    assert [one.value for one in await read(topic.reader(), 2)] == [b"1", b"3"]
+
+
+async def test_making_the_topics_twice_makes_them_once(kafka: str) -> None:
+    name = f"twice-{time.time_ns()}"
+    wanted = [name, f"{name}.DLT"]
+    for made in (wanted, []):
+        assert await topics.create(kafka, partitions=3, replication=1, within_s=DEADLINE_S, topics=wanted) == made
+
+
+async def test_what_kafka_refuses_for_good_is_said_in_one_line(kafka: str) -> None:
+    with pytest.raises(topics.TopicError) as caught:
+        await topics.create(
+            kafka, partitions=1, replication=3, within_s=DEADLINE_S, topics=[f"copies-{time.time_ns()}"]
+        )
+    assert "refuses" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_reader_and_writer_go_on_after_the_broker_was_killed() -> None:
+    async with servers("kafka") as running:
+        await topics.create(running.kafka, partitions=1, replication=1, within_s=DEADLINE_S, topics=["t"])
+        writer = EventWriter(running.kafka, "test")
+        reader = EventReader(running.kafka, ["t"], "g", "test")
+        assert await writer.send_raw("t", b"k", b"1", (), timeout_s=DEADLINE_S)
+        assert await reader.commit(await read(reader, 1))
+        await running.supervisor.hold("kafka")
+        assert not await writer.send_raw("t", b"k", b"lost?", (), timeout_s=0.5)
+        assert writer._producer is None
+        await running.supervisor.release("kafka")
+        deadline = time.monotonic() + DEADLINE_S
+        while not await writer.send_raw("t", b"k", b"2", (), timeout_s=1):
+            assert time.monotonic() < deadline
+        seen: list[bytes] = []
+        while b"2" not in seen:
+            assert time.monotonic() < deadline
+            try:
+                batch = await reader.batch(10, timeout_s=0.5)
+            except UnavailableError:
+                continue
+            seen += [one.value for one in batch]
+        assert b"1" not in seen
+        assert await reader.commit(Batch())
+        await reader.close()
+        await writer.close()
