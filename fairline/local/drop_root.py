@@ -74,7 +74,7 @@ def _other_user() -> pwd.struct_passwd:
 
 def _reachable(postgres: Path, *, outside: Path) -> Path:
     """The binary itself when everybody may run it, else the one in a copy of its whole installation."""
-    if all(folder.stat().st_mode & 0o001 for folder in [postgres, *postgres.parents]):
+    if _is_open_to_all(postgres):
         return postgres
     installation = postgres.parent.parent
     package = installation.parent
@@ -91,3 +91,7 @@ def _reachable(postgres: Path, *, outside: Path) -> Path:
     for folder in (outside, outside / "programs"):
         folder.chmod(0o755)
     return copy / package.name / installation.name / "bin" / postgres.name
+
+
+def _is_open_to_all(postgres: Path) -> bool:
+    return all(path.stat().st_mode & 0o001 for path in [postgres, *postgres.parents])

@@ -44,6 +44,10 @@ class Supervisor:
         """Every program that was started, in that order."""
         return list(self._programs)
 
+    def program(self, name: str) -> Program:
+        """What was started under this name."""
+        return self._programs[name]
+
     def pid(self, name: str) -> int | None:
         """The process id, or ``None`` while it is held down."""
         child = self._children.get(name)

@@ -1,9 +1,11 @@
 """Stands in for a service where only its process matters: answers 200 to everything, ends on SIGTERM.
 
-``FAKE_FAILS`` in the environment makes it end at once instead. Started as ``python fake_service.py NAME``.
+``FAKE_FAILS=NAME`` in the environment makes that one end at once, ``FAKE_STUBBORN`` all ignore SIGTERM. Started as
+``python fake_service.py NAME``.
 """
 
 import os
+import signal
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -23,6 +25,8 @@ class Yes(BaseHTTPRequestHandler):
 def main() -> None:
     if os.environ.get("FAKE_FAILS") == sys.argv[1]:
         sys.exit("it was told to fail")
+    if os.environ.get("FAKE_STUBBORN"):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ports = [int(os.environ[name]) for name in ("FAIRLINE_INTERNAL_PORT", "FAIRLINE_PORT") if name in os.environ]
     ThreadingHTTPServer(("127.0.0.1", ports[0]), Yes).serve_forever()
 

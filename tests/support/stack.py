@@ -61,6 +61,13 @@ class Running:
         assert pid is not None, f"{name} is held down"
         return pid
 
+    async def until_ready(self, name: str, *, within_s: float = 30.0) -> None:
+        """Wait until it answers, after it was killed for example."""
+        deadline = time.monotonic() + within_s
+        while not await self.supervisor.program(name).ready():
+            assert time.monotonic() < deadline, f"{name} was not ready within {within_s:.0f} s"
+            await asyncio.sleep(0.05)
+
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
