@@ -13,12 +13,12 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar, overload
 
 import pytest
 
@@ -104,13 +104,18 @@ async def servers(*wanted: str, environ: Mapping[str, str] | None = None) -> Asy
             folder.close()
 
 
-async def eventually(look: Callable[[], T], *, within_s: float = 20.0) -> T:
-    """What ``look`` gives as soon as that is true; fails with the last thing it gave or raised."""
+@overload
+async def eventually(look: Callable[[], Awaitable[T]], *, within_s: float = 20.0) -> T: ...
+@overload
+async def eventually(look: Callable[[], T], *, within_s: float = 20.0) -> T: ...
+async def eventually(look: Callable[[], Any], *, within_s: float = 20.0) -> Any:
+    """What ``look`` gives (or awaits) as soon as that is true; fails with the last thing it gave or raised."""
     deadline = time.monotonic() + within_s
     while True:
         last: object
         try:
-            last = found = look()
+            found = look()
+            last = found = await found if isinstance(found, Awaitable) else found
             if found:
                 return found
         except (OSError, LookupError, ValueError, StopIteration, AssertionError) as error:

@@ -1,0 +1,134 @@
+"""D1: a Redis that is not the one a sale was fenced to is refused by every script, and nothing is changed."""
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from fairline.errors import FencedError
+from fairline.store.client import connect
+from fairline.store.fence import adopt, identity
+from fairline.store.keys import SaleKeys
+from tests.integration.scripts.conftest import NewSale
+from tests.support.sale import SaleDriver
+from tests.support.sale_facts import faults_of
+from tests.support.scripts import ALL_SCRIPTS, script_of
+from tests.support.stack import Running, eventually, servers
+
+# What a caller might say for each argument of any script; before the fence nothing of it is looked at.
+ARGUMENTS: dict[str, Any] = {
+    "action": "pause",
+    "at": 1,
+    "counted": {"seat:asked": 1},
+    "declined": [("nobody", "no")],
+    "epoch": 0,
+    "fields": {"message": "x"},
+    "ids": [],
+    "joins": [("new-ticket", 1, "eve", 1)],
+    "lease": "a-lease",
+    "lease_ms": 1000,
+    "longest_ms": 1000,
+    "max_tries": 1,
+    "max_waiting": 10,
+    "most": 10,
+    "moved": "nowhere",
+    "outbox_limit": 1000,
+    "reason": "",
+    "redrive_ms": 1,
+    "skus": ["seat"],
+    "stock": 99,
+    "stocks": [99],
+    "ticket_id": "nobody",
+    "verdicts": [],
+    "version": 99,
+}
+# adopt.lua is the one script that is for a sale fenced to another Redis; it has tests of its own below.
+FENCED_SCRIPTS = [each for each in ALL_SCRIPTS if each != ("fairline.store", "adopt")]
+
+
+async def _all_of(redis: Any) -> dict[bytes, bytes]:
+    return {key: await redis.dump(key) async for key in redis.scan_iter("*")}
+
+
+async def _call(sale: SaleDriver, package: str, name: str) -> None:
+    script = script_of(package, name)
+    keys = SaleKeys(sale.id, sale.skus, lease="a-lease")
+    await script(sale.redis, keys, **{each: ARGUMENTS[each] for each in script.args})
+
+
+@pytest.mark.parametrize(("package", "name"), FENCED_SCRIPTS)
+@pytest.mark.parametrize("fence", ["halted", "0" * 40, None])
+async def test_d1_every_script_refuses_a_foreign_or_absent_fence_and_changes_nothing(
+    new_sale: NewSale, package: str, name: str, fence: str | None
+) -> None:
+    sale = await new_sale(3, damaged=True)
+    waiting, _ = await sale.join("ada", "bob")
+    await sale.admit(1)
+    await sale.end_leases(waiting)
+    if fence is None:
+        await sale.redis.hdel(sale.keys.meta, "fence")
+    else:
+        await sale.redis.hset(sale.keys.meta, "fence", fence)
+    before = await _all_of(sale.redis)
+    with pytest.raises(FencedError):
+        await _call(sale, package, name)
+    assert await _all_of(sale.redis) == before
+
+
+@pytest.mark.parametrize(("package", "name"), [e for e in FENCED_SCRIPTS if e != ("fairline.store", "sale_create")])
+async def test_d1_every_script_refuses_a_sale_that_redis_has_lost_altogether(
+    redis: Redis, package: str, name: str
+) -> None:
+    sale = SaleDriver(redis, {"seat": 1})
+    with pytest.raises(FencedError):
+        await _call(sale, package, name)
+    assert [key async for key in redis.scan_iter(f"fairline:{{{sale.id}}}:*")] == []
+
+
+@pytest.fixture
+async def own_redis() -> AsyncIterator[Running]:
+    """A Redis of this test, which may be killed."""
+    async with servers("redis") as running:
+        yield running
+
+
+async def _kill_and_wait(running: Running, was: str) -> None:
+    os.kill(running.pid("redis"), signal.SIGKILL)
+
+    async def came_back() -> bool:
+        try:
+            return await identity(running.redis_url) != was
+        except (RedisError, OSError):
+            return False
+
+    await eventually(came_back)
+
+
+async def test_d1_a_redis_that_came_back_from_its_aof_answers_fenced_until_it_is_adopted(own_redis: Running) -> None:
+    was = await identity(own_redis.redis_url)
+    client = connect(own_redis.redis_url, name="before")
+    sale = await SaleDriver.opened(client, 3)
+    admitted, _ = await sale.join("ada", "bob")
+    lease, _ = await sale.admit(1)
+    await client.aclose()
+    await _kill_and_wait(own_redis, was)
+
+    client = connect(own_redis.redis_url, name="after")
+    again = SaleDriver(client, {"seat": 3}, sale_id=sale.id)
+    before = await _all_of(client)
+    assert len(before) > 5, "the keys came back"
+    for package, name in FENCED_SCRIPTS:
+        with pytest.raises(FencedError):
+            await _call(again, package, name)
+    assert await _all_of(client) == before
+
+    assert await adopt(own_redis.redis_url, "0" * 40) == [], "of another Redis altogether"
+    assert await adopt(own_redis.redis_url, was) == [sale.id]
+    assert await adopt(own_redis.redis_url, was) == []
+    assert await again.reserve(lease, admitted) == ["RESERVED"]
+    assert await faults_of(again) == []
+    await client.aclose()
