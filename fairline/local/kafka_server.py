@@ -5,10 +5,10 @@ import base64
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fairline.local import jars, probes, providers
+from fairline.local import archive, jars, probes, providers
 from fairline.local.child import Child
 from fairline.local.errors import MissingError, StackError, full_disk, writing
 from fairline.local.folder import DataFolder
@@ -64,7 +64,7 @@ rootLogger.appenderRef.out.ref = out
 logger.started.name = kafka.server.KafkaRaftServer
 logger.started.level = info
 """
-_JAVA_OPTIONS = (
+JAVA_OPTIONS = (
     "-Xms64m",
     "-Xmx256m",
     "-XX:+UseSerialGC",
@@ -76,17 +76,24 @@ _JAVA_OPTIONS = (
 )
 
 
-async def program(folder: DataFolder, port: int, controller_port: int, environ: Mapping[str, str]) -> Program:
+async def program(
+    folder: DataFolder,
+    port: int,
+    controller_port: int,
+    environ: Mapping[str, str],
+    *,
+    java_options: Sequence[str] | None = None,
+) -> Program:
     """Format the data folder if it is new; the program to start.
 
     ``FAIRLINE_KAFKA_ADVERTISED`` names another address (``host:port``) under which clients are told to find
-    the broker: a proxy that a test put in between.
+    the broker: a proxy that a test put in between. ``java_options`` takes the place of the class archive.
 
     Raises:
         StackError: no Java, no jars, jars that are not the expected ones, or data of a newer Kafka.
     """
     java = await asyncio.to_thread(providers.java, environ)
-    version, libs = await asyncio.to_thread(_libraries, environ)
+    version, libs = await asyncio.to_thread(libraries, environ)
     _check_data(folder, version)
     home = folder.path / "kafka"
     addresses = {"host": LOOPBACK, "port": port, "controller_port": controller_port}
@@ -96,7 +103,10 @@ async def program(folder: DataFolder, port: int, controller_port: int, environ: 
         (home / "server.properties").write_text(_CONFIGURATION.format(**addresses, data="data"))
         (home / "format.properties").write_text(_CONFIGURATION.format(**addresses, data="data.new"))
         (home / "log4j2.properties").write_text(_LOGGING)
-    command = [str(java.path), *_JAVA_OPTIONS, f"-Djava.io.tmpdir={home / 'tmp'}", "-cp", f"{libs}/*"]
+    if java_options is None:
+        java_options = archive.options(java, libs)
+    temporary = f"-Djava.io.tmpdir={home / 'tmp'}"
+    command = [str(java.path), *JAVA_OPTIONS, *java_options, temporary, "-cp", f"{libs}/*"]
     # The locale decides how Java reads file names.
     env = {"PATH": os.defpath, "HOME": str(home), "LC_ALL": "C.UTF-8"}
     if not (home / "data").exists():
@@ -144,7 +154,7 @@ async def _format(folder: DataFolder, home: Path, command: list[str], env: Mappi
         draft.rename(home / "data")
 
 
-def _libraries(environ: Mapping[str, str]) -> tuple[tuple[int, ...], Path]:
+def libraries(environ: Mapping[str, str]) -> tuple[tuple[int, ...], Path]:
     """The version and the folder of jars: a Kafka on PATH, or the checked ones from set-up."""
     chosen = providers.way("kafka", environ)
     found = providers.kafka_on_path(environ) if chosen in {"auto", "path"} else None

@@ -6,15 +6,21 @@ named in jgo's own settings file; ``--lock`` resolves the dependencies again and
 a new Kafka version.
 """
 
+import asyncio
 import os
 import shutil
 import sys
+import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fairline.local import jars
+from fairline.local import archive as archives
+from fairline.local import jars, kafka_server, ports, providers
 from fairline.local.errors import StackError, writing
+from fairline.local.folder import DataFolder
+from fairline.local.supervisor import Supervisor
 
 _KAFKA = "org.apache.kafka:kafka_2.13:4.4.0"
 # Without a binding of its logging interface Kafka says nothing at all; its own distribution ships this one.
@@ -63,7 +69,49 @@ def write_lock(cache: Path, lock: Path = jars.LOCK) -> int:
     found = [one.artifact for one in [*wanted, *needed] if one in wanted or one.scope in {"compile", "runtime"}]
     files = sorted({Path(artifact.resolve()) for artifact in found})
     lock.write_text("".join(f"{jars.sha256(file)}  {file.relative_to(cache).as_posix()}\n" for file in files))
+    shutil.rmtree(cache, ignore_errors=True)
     return len(files)
+
+
+async def speed_up(target: Path, environ: Mapping[str, str]) -> None:
+    """Make the class archive unless it is there; Kafka works without one, so that a failure is only told."""
+    try:
+        java = providers.java(environ)
+        archive = archives.place(java, target)
+        if archive.exists():
+            return
+        with tempfile.TemporaryDirectory(prefix="archive-", dir=target.parent) as temporary:
+            classes, draft = Path(temporary) / "classes", Path(temporary) / archive.name
+            await _list_classes(DataFolder(Path(temporary) / "data"), classes, environ)
+            options = [*kafka_server.JAVA_OPTIONS, f"-XX:SharedClassListFile={classes}", "-Xshare:dump"]
+            process = await asyncio.create_subprocess_exec(
+                *(str(java.path), *options, f"-XX:SharedArchiveFile={draft}", "-cp", f"{target}/*"),
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            if await process.wait() == 0:
+                draft.rename(archive)
+    except (StackError, OSError) as error:
+        print(f"Kafka will start a second later than it could: {error}")
+
+
+async def _list_classes(folder: DataFolder, classes: Path, environ: Mapping[str, str]) -> None:
+    """Start a Kafka once and have Java write down which classes it loads."""
+    folder.open()
+    supervisor = Supervisor(folder.logs, say=print)
+    try:
+        chosen = ports.choose(["kafka", "controller"], kept_in=folder.ports_file, forced={}, say=print)
+        program = await kafka_server.program(
+            folder,
+            chosen["kafka"],
+            chosen["controller"],
+            {**environ, "FAIRLINE_KAFKA_PROVIDER": "embedded"},
+            java_options=[f"-XX:DumpLoadedClassList={classes}"],
+        )
+        await supervisor.start(program)
+    finally:
+        await supervisor.stop(supervisor.names)
+        folder.close()
 
 
 def _repository(cache: Path) -> Any:
@@ -99,8 +147,10 @@ def main() -> None:
     try:
         if sys.argv[1:] == ["--lock"]:
             print(f"{jars.LOCK.name}: {write_lock(target.with_name('maven'))} jars")
-        elif prepare(target):
-            print(f"Kafka is ready in {target}")
+        else:
+            if prepare(target):
+                print(f"Kafka is ready in {target}")
+            asyncio.run(speed_up(target, os.environ))
     except StackError as error:
         print(error, file=sys.stderr)
         sys.exit(1)

@@ -18,7 +18,7 @@ from fairline.local.errors import StackError
 from fairline.local.folder import DataFolder, write_atomically
 from fairline.local.ports import LOOPBACK
 from fairline.local.program import Program
-from fairline.local.servers import Servers
+from fairline.local.servers import ALL, Servers
 from fairline.local.services import SERVICES, STEPS, Service, Step
 from fairline.local.supervisor import Supervisor
 
@@ -49,7 +49,8 @@ class Stack:
         self._say = say
         self._steps = list(steps)
         self._copies = services.copies(running, copies or {})
-        self.supervisor = Supervisor(folder.logs, say=say, changed=self._changed)
+        order = [*ALL, *(copy.name for copy in self._copies)]
+        self.supervisor = Supervisor(folder.logs, say=say, changed=self._changed, order=order)
         self._servers = Servers(folder, self.supervisor, environ, say=say)
         self._names = [*self._servers.port_names, *services.port_names(self._copies)]
         self._forced = {**forced_by(environ, self._names), **_known(forced_ports or {}, self._names)}

@@ -7,7 +7,7 @@ two children of one name at once, a child that nobody waits for, a restart after
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from fairline.local.child import Child
@@ -29,8 +29,19 @@ def pause_s(deaths: int) -> float:
 class Supervisor:
     """The children of one stack, by name."""
 
-    def __init__(self, logs: Path, *, say: Callable[[str], None], changed: Callable[[], None] = lambda: None) -> None:
-        """``say`` gets the lines for people, ``changed`` is called whenever a process id is another."""
+    def __init__(
+        self,
+        logs: Path,
+        *,
+        say: Callable[[str], None],
+        changed: Callable[[], None] = lambda: None,
+        order: Sequence[str] = (),
+    ) -> None:
+        """``say`` gets the lines for people, ``changed`` is called whenever a process id is another.
+
+        ``order`` is that of ``names``; without it they come in the order of their start.
+        """
+        self._order = order
         self._logs = logs
         self._say = say
         self._changed = changed
@@ -41,8 +52,10 @@ class Supervisor:
 
     @property
     def names(self) -> list[str]:
-        """Every program that was started, in that order."""
-        return list(self._programs)
+        """Every program that was started."""
+        return [name for name in self._order if name in self._programs] + [
+            name for name in self._programs if name not in self._order
+        ]
 
     def program(self, name: str) -> Program:
         """What was started under this name."""
@@ -154,4 +167,4 @@ class Supervisor:
 
     def _check(self, name: str) -> None:
         if name not in self._programs:
-            raise StackError(f"There is no {name} in this stack: the names are {', '.join(self._programs)}.")
+            raise StackError(f"There is no {name} in this stack: the names are {', '.join(self.names)}.")

@@ -18,6 +18,7 @@ from fairline.local.folder import holder
 from tests.support.stack import FullStack, eventually
 
 FAKE = (sys.executable, "-m", "tests.support.fake_up")
+ENVIRONMENT = Path(sys.prefix).resolve()
 # Where only services and Redis matter, the other two are named as if they ran elsewhere.
 ONLY_REDIS = {"FAIRLINE_KAFKA": "127.0.0.1:1", "FAIRLINE_POSTGRES_DSN": "postgresql://fairline@127.0.0.1:1/x"}
 ALL = ["redis", "postgres", "kafka", "gateway", "admission", "order_service", "notifier"]
@@ -133,7 +134,7 @@ async def test_embedded_ones_suffice_below_a_closed_folder_and_nothing_outlives_
     try:
         assert [process["name"] for process in stack.info["processes"]] == ALL
         for name in ("redis", "postgres", "kafka"):
-            assert program_of(stack.pid(name)).is_relative_to(Path(sys.prefix).resolve())
+            assert program_of(stack.pid(name)).is_relative_to(ENVIRONMENT)
         assert closed.stat().st_mode & 0o777 == 0o700
         everyone = family(stack.process.pid)
         assert len(everyone) > len(ALL) + 1  # Postgres has processes of its own
