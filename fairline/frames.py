@@ -13,7 +13,7 @@ SUBPROTOCOL: Final = "fairline.v1"
 
 
 class CloseCode:
-    """Why the server closes a connection. 1xxx are the protocol's own, 4xxx ours."""
+    """Why the server closes a connection. 1xxx are the protocol's own, 4xxx ours. More in docs/websocket.md."""
 
     GOING_AWAY: Final = 1001  # this copy stops; connect again
     TOO_SLOW: Final = 1013  # the client does not read; connect again later
@@ -21,12 +21,11 @@ class CloseCode:
     NOT_FOUND: Final = 4404  # no such ticket; do not try again
     TOO_OLD: Final = 4408  # the connection reached its longest life; connect again at once
     DONE: Final = 4200  # the outcome was told and is final; do not connect again
-    RECOVERING: Final = 4503  # the sale is halted; connect again later
     GARBAGE: Final = 4400  # the client sent what is no frame
 
 
 class Place(msgspec.Struct, frozen=True):
-    """How far the line of one sku has come."""
+    """How far the line of one sku has come: ``position`` makes a place of it. ``outlook`` is rule E1's word."""
 
     served: int
     waiting: int
@@ -51,7 +50,11 @@ class TicketFrame(msgspec.Struct, frozen=True, tag="ticket", kw_only=True):
 
 
 class ProgressFrame(msgspec.Struct, frozen=True, tag="progress", kw_only=True):
-    """How far the sale has come; the same bytes for every client of it."""
+    """How far the sale has come; the same bytes for every client of it.
+
+    ``tail`` is the last arrival given out, ``rate`` tickets a second or null for no limit. While ``state`` is
+    ``recovering`` nothing is known of the lines: ``items`` is empty, ``epoch`` and ``tail`` are the last known.
+    """
 
     sale_id: str
     state: str

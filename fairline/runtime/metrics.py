@@ -102,4 +102,13 @@ class Metrics:
             "Progress frames not sent to a client that reads slowly",
             registry=in_here,
         )
+        self.tick_s = Histogram(
+            "fairline_tick_seconds",
+            "Time of the process that one shared frame took to go out",
+            buckets=_FAST_S,
+            registry=in_here,
+        )
+        self.read_batch = Histogram(
+            "fairline_read_batch", "Tickets read in one script call", buckets=_SIZES, registry=in_here
+        )
         self.closed = Counter("fairline_closed", "WebSockets closed by us, by code", ("code",), registry=in_here)

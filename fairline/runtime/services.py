@@ -7,12 +7,13 @@ after ``drain_s`` is cancelled. The first one to fail stops the others, and the 
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, Protocol
 
 from fairline.runtime import logs
 
 BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+CANCEL_AGAIN_S: Final = 0.05
 
 
 class Service(Protocol):
@@ -55,6 +56,40 @@ async def loop(
             await pause(stopping, idle_s)
 
 
+async def cancelled(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait for their end; what they raise is dropped.
+
+    More than once if need be: ``asyncio.wait_for`` of Python 3.11, which the Redis client awaits in every command,
+    loses a cancellation that comes in the turn in which its answer comes.
+    """
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Endless:
+    """Work that never ends by itself, as a service: it is cancelled when the process stops, so it must bear that."""
+
+    def __init__(self, work: Callable[[], Coroutine[None, None, None]], *, name: str) -> None:
+        self._work = work
+        self._name = name
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Work until stopping; raises what the work raised."""
+        working = asyncio.create_task(self._work(), name=self._name)
+        stop = asyncio.create_task(stopping.wait(), name="stopping")
+        try:
+            await asyncio.wait({working, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+        finally:
+            stop.cancel()
+            await cancelled(working)
+
+
 async def run(services: Sequence[Service], *, drain_s: float, stopping: asyncio.Event | None = None) -> None:
     """Run them all until SIGTERM or SIGINT (or ``stopping``); raises the error of the first that failed."""
     stopping = stopping or asyncio.Event()
@@ -69,7 +104,7 @@ async def run(services: Sequence[Service], *, drain_s: float, stopping: asyncio.
         _, late = await asyncio.wait(tasks, timeout=drain_s)
         for task in late:
             logs.get(__name__).warning("cancelled", service=task.get_name(), drain_s=drain_s)
-            task.cancel()
+        await cancelled(*late)
         results = await asyncio.gather(*tasks, return_exceptions=True)
     finally:
         stop.cancel()
