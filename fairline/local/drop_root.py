@@ -44,6 +44,8 @@ def footing(home: Path, postgres: Path, *, outside: Path = _OUTSIDE, namespaces:
             return Footing(home, postgres, wrapper=(unshare, *_NAMESPACE))
         user = _other_user()
         elsewhere = outside / hashlib.sha256(str(home).encode()).hexdigest()[:16]
+        if not moved.exists():
+            shutil.rmtree(elsewhere, ignore_errors=True)  # of an earlier data folder of this name, removed since
         elsewhere.mkdir(parents=True, exist_ok=True)
         os.chown(elsewhere, user.pw_uid, user.pw_gid)
         elsewhere.chmod(0o700)
