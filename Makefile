@@ -50,6 +50,7 @@ browser: $(READY)
 lock: $(READY) ## resolve the dependencies again into requirements/*.txt
 	@cd requirements && ../$(BIN)/uv pip compile ../pyproject.toml -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -U -o base.txt
 	@cd requirements && ../$(BIN)/uv pip compile ../pyproject.toml --extra embedded --group ../pyproject.toml:dev -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -U -o dev.txt
+	@cd requirements && ../$(BIN)/uv pip compile --group ../pyproject.toml:build --constraint dev.txt -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -U -o build.txt
 	@cd requirements && ../$(BIN)/uv pip compile --group ../pyproject.toml:load -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -U -o load.txt
 
 clean: ## remove everything that was made here
