@@ -18,6 +18,13 @@ COMMANDS = {
     "down": "fairline.cli.stack:down",
     "status": "fairline.cli.stack:status",
     "stack": "fairline.cli.stack:stack",
+    "demo": "fairline.cli.demo:demo",
+    "check": "fairline.cli.check:check",
+    "sale": "fairline.cli.sale:sale",
+    "rate": "fairline.cli.sale:rate",
+    "stock": "fairline.cli.sale:stock",
+    "stats": "fairline.cli.sale:stats",
+    "key": "fairline.cli.keys:key",
 }
 _OVERVIEW = {"--help", "-h"}
 _INTERRUPTED = 130

@@ -1,0 +1,189 @@
+"""The crowd: sends the purchase requests of a scenario and listens until everybody knows how it ended.
+
+A fixed number of connections carries the requests, each one at a time (a closed loop), so nothing grows with the
+number of buyers but the log. A request whose answer was lost, or that was told to come back later, is sent again
+with the same idempotency key until ``give_up_s``.
+"""
+
+import asyncio
+import random
+import resource
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from fairline.demo.http import Answer, Connection
+from fairline.demo.listener import Ear
+from fairline.demo.log import JOINED, LIVE, Call, Held, Log, Told
+from fairline.demo.scenario import Scenario
+
+CONNECTIONS: Final = 64
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 2.0
+STATUS_WITHIN_S: Final = 10.0
+_LATER: Final = (425, 429, 502, 503, 504)  # worth another try; 425 lasts for a frame after a sale was opened
+
+
+class _Joined(msgspec.Struct):
+    """What a join answers."""
+
+    ticket_id: str
+    arrival: int
+    state: str
+    reason: str | None
+    token: str | None
+    status_url: str
+    ws_url: str
+
+
+class _Problem(msgspec.Struct):
+    code: str
+
+
+class _Status(msgspec.Struct):
+    """What a ticket's status answers, as far as it is compared."""
+
+    ticket_id: str
+    state: str
+    reason: str | None = None
+    units: tuple[int, ...] = ()
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_joined: Final = msgspec.json.Decoder(_Joined).decode
+_problem: Final = msgspec.json.Decoder(_Problem).decode
+_status: Final = msgspec.json.Decoder(_Status).decode
+
+
+class Crowd:
+    """Everybody who comes to one sale. ``play`` once, then ``ask_again``; ``log`` may be looked at in between."""
+
+    def __init__(
+        self, scenario: Scenario, gateway_url: str, *, connections: int = CONNECTIONS, give_up_s: float = 60.0
+    ) -> None:
+        self.log = Log()
+        self._gateway_url = gateway_url
+        self._asked = scenario.asked()
+        self._path = f"{urlsplit(gateway_url).path.rstrip('/')}/sales/{scenario.sale_id}/tickets"
+        self._connections = connections
+        self._give_up_s = give_up_s
+        self._ear = Ear(self.log, sockets=_sockets_we_may_open())
+        self._following: set[asyncio.Task[None]] = set()
+
+    async def play(self) -> None:
+        """Send everything, then wait for the last outcome. Gives up after ``give_up_s``; the log shows what lacks."""
+        self.log.began_s = time.monotonic()
+        deadline = self.log.began_s + self._give_up_s
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._connections):
+                    group.create_task(self._send(deadline))
+            left_s = max(0.1, deadline - time.monotonic())
+            if self._following:
+                await asyncio.wait(self._following, timeout=left_s)
+        finally:
+            for task in self._following:
+                task.cancel()
+            await asyncio.gather(*self._following, return_exceptions=True)
+
+    async def ask_again(self) -> None:
+        """Ask the status of every ticket once, so that it can be compared with what was told before."""
+        tickets = iter(list(self.log.tickets.values()))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._connections):
+                group.create_task(self._check(tickets))
+
+    async def _send(self, deadline: float) -> None:
+        with Connection(self._gateway_url) as connection:
+            for buyer_id, sku, key in self._asked:
+                call = Call(buyer_id, sku, key, time.monotonic())
+                self.log.calls.append(call)
+                body = _encode({"sku": sku, "buyer_id": buyer_id})
+                ask = partial(connection.post, self._path, body, idempotency_key=key)
+                answer = await _until_answered(ask, call, deadline)
+                if answer is not None:
+                    self._note(call, answer)
+
+    def _note(self, call: Call, answer: Answer) -> None:
+        call.status = answer.status
+        if answer.status not in {200, 202}:
+            call.word = _code(answer)
+            return
+        said = _joined(answer.body)
+        call.ticket_id = said.ticket_id
+        if said.token is None:
+            call.word = LIVE
+            return
+        call.word = JOINED
+        assert call.answered_s is not None  # noqa: S101 - it has just been
+        held = Held(
+            ticket_id=said.ticket_id,
+            sku=call.sku,
+            buyer_id=call.buyer_id,
+            arrival=said.arrival,
+            token=said.token,
+            status_url=said.status_url,
+            ws_url=said.ws_url,
+            sent_s=call.sent_s,
+            answered_s=call.answered_s,
+            told=[Told(call.answered_s, "join", said.state, said.reason)],
+        )
+        if said.ticket_id in self.log.tickets:
+            self.log.tickets[said.ticket_id].trouble.append("was given to two requests")
+            return
+        self.log.tickets[said.ticket_id] = held
+        task = asyncio.create_task(self._ear.follow(held), name=said.ticket_id)
+        self._following.add(task)
+        task.add_done_callback(self._following.discard)
+
+    async def _check(self, tickets: Iterator[Held]) -> None:
+        with Connection(self._gateway_url) as connection:
+            for held in tickets:
+                call = Call(held.buyer_id, held.sku, "", time.monotonic())
+                ask = partial(connection.get, urlsplit(held.status_url).path, token=held.token)
+                answer = await _until_answered(ask, call, time.monotonic() + STATUS_WITHIN_S)
+                if answer is None or answer.status != 200:  # noqa: PLR2004 - HTTP's word for yes
+                    held.trouble.append(f"its status could not be had: {_code(answer) if answer else 'no answer'}")
+                    continue
+                said = _status(answer.body)
+                held.told.append(Told(time.monotonic(), "status", said.state, said.reason, said.units))
+
+
+async def _until_answered(ask: Callable[[], Awaitable[Answer]], call: Call, deadline: float) -> Answer | None:
+    """The first answer that is not "later"; the last of those when the time is over; nothing when there was none."""
+    answer: Answer | None = None
+    while True:
+        call.attempts += 1
+        pause_s = random.uniform(0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**call.attempts))  # noqa: S311 - jitter
+        try:
+            answer = await ask()
+        except OSError:
+            pass
+        else:
+            call.answered_s = time.monotonic()
+            if answer.status not in _LATER:
+                return answer
+            pause_s += answer.retry_after_s
+        if time.monotonic() + pause_s > deadline:
+            return answer
+        await asyncio.sleep(pause_s)
+
+
+def _code(answer: Answer) -> str:
+    """The stable code of a refusal; its status where the body is no problem document."""
+    try:
+        return _problem(answer.body).code
+    except msgspec.DecodeError:
+        return f"http_{answer.status}"
+
+
+def _sockets_we_may_open() -> int:
+    """Raise the limit of open files as far as it goes, and keep some for everything else."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(100, min(hard if hard > 0 else 8_000, 20_000) - 500)

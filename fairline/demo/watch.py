@@ -1,0 +1,214 @@
+"""What Redis and Postgres say themselves: sampled while the sale runs, and read in full at its end.
+
+Nothing here goes through a service. A sample is one ``HGETALL`` of the counts, so it is one instant of the sale. The
+sale's own channel gives the order in which tickets were admitted: the first time a ticket's id is published is its
+first move, and Redis has one order for all of them.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Self, cast
+
+import asyncpg
+import msgspec
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+
+from fairline.states import State
+from fairline.store.client import connect
+from fairline.store.keys import SaleKeys
+from fairline.store.scripts import TicketRecord
+
+REDIS_EVERY_S: Final = 0.05
+POSTGRES_EVERY_S: Final = 0.025
+PAGE: Final = 500
+_record: Final = msgspec.msgpack.Decoder(TicketRecord).decode
+_ids: Final = msgspec.msgpack.Decoder(list[str]).decode
+_slots: Final = msgspec.msgpack.Decoder(list[int]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """One instant of one sku: tickets that joined, and tickets by state."""
+
+    joined: int
+    states: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One instant of a sale; ``in_flight`` are the leases."""
+
+    at_s: float
+    in_flight: int
+    skus: dict[str, Counts]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A unit that Postgres says is sold."""
+
+    sku: str
+    unit: int
+    buyer_id: str
+    ticket_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisView:
+    """The whole sale in Redis at its end.
+
+    ``left`` are the units that nobody holds, ``most_slots`` is the most that one buyer holds of one sku.
+    """
+
+    counts: dict[str, Counts]
+    tickets: dict[str, TicketRecord]
+    left: dict[str, int]
+    most_slots: int
+    outbox: int
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was noticed while the sale ran.
+
+    ``moved`` has the tickets in the order of their first moves, and is whole only if ``listened`` to the end.
+    """
+
+    samples: list[Sample] = field(default_factory=list)
+    moved: dict[str, int] = field(default_factory=dict)
+    listened: bool = False
+    rows: int = 0
+    last_row_s: float = 0.0
+
+
+class Watch:
+    """The outsider's connections to Redis and Postgres for one sale; use ``async with``."""
+
+    def __init__(self, *, redis_url: str, postgres_dsn: str, sale_id: str, skus: tuple[str, ...]) -> None:
+        self.seen = Seen()
+        self._keys = SaleKeys(sale_id, skus)
+        self._dsn = postgres_dsn
+        self._redis: Redis = connect(redis_url, name="fairline-demo")
+        self._channel: Redis = connect(redis_url, name="fairline-demo-channel")
+        self._postgres: asyncpg.Connection | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._postgres = await asyncpg.connect(self._dsn, timeout=10, command_timeout=10)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+        await self._redis.aclose()
+        await self._channel.aclose()
+        if self._postgres is not None:
+            await self._postgres.close()
+
+    async def start(self) -> None:
+        """Begin to sample; when it comes back, nothing that moves is missed."""
+        pubsub = self._channel.pubsub(ignore_subscribe_messages=True)
+        await pubsub.subscribe(self._keys.moved)
+        await pubsub.get_message(ignore_subscribe_messages=False, timeout=5)
+        self._tasks = [
+            asyncio.create_task(self._listen(pubsub), name="channel"),
+            asyncio.create_task(self._sample(), name="redis"),
+            asyncio.create_task(self._count_rows(), name="postgres"),
+        ]
+
+    async def stop(self) -> None:
+        """End sampling; a second call is fine. What a sampler saw before it failed is kept."""
+        self.seen.listened = bool(self._tasks) and not any(task.done() for task in self._tasks[:1])
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    async def rows(self) -> list[Row]:
+        """Every unit sold, from the view that shops read."""
+        assert self._postgres is not None  # noqa: S101 - entered
+        found = await self._postgres.fetch(
+            "SELECT sku, unit, buyer_id, ticket_id FROM sold WHERE sale_id = $1", self._keys.sale_id
+        )
+        return [Row(row["sku"], row["unit"], row["buyer_id"], str(row["ticket_id"])) for row in found]
+
+    async def redis(self) -> RedisView:
+        """The whole sale, records scanned page by page. Only at rest is it one instant."""
+        keys = self._keys
+        items = _numbers(await self._redis.hgetall(keys.items))
+        left = {}
+        for sku, returned in zip(keys.skus, keys.returned, strict=True):
+            never_taken = max(0, items[f"{sku}:high"] - items[f"{sku}:next"] + 1)
+            left[sku] = never_taken + int(await self._redis.zcard(returned))
+        tickets = {}
+        async for ticket_id, packed in self._redis.hscan_iter(keys.tickets, count=PAGE):
+            tickets[_text(ticket_id)] = _record(packed)
+        slots = [len(_slots(cast(bytes, packed))) for packed in await self._redis.hvals(keys.held)]
+        return RedisView(
+            counts=_counts(await self._redis.hgetall(keys.counts), keys.skus),
+            tickets=tickets,
+            left=left,
+            most_slots=max(slots, default=0),
+            outbox=int(await self._redis.xlen(keys.outbox)),
+        )
+
+    async def at_rest(self, *, within_s: float) -> bool:
+        """Wait until nothing is on its way any more: nobody admitted or reserved, no fact that Kafka does not have."""
+        deadline = time.monotonic() + within_s
+        while True:
+            counts = _counts(await self._redis.hgetall(self._keys.counts), self._keys.skus)
+            moving = sum(each.states[state] for each in counts.values() for state in (State.ADMITTED, State.RESERVED))
+            if moving == 0 and await self._redis.xlen(self._keys.outbox) == 0:
+                return True
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(POSTGRES_EVERY_S)
+
+    async def _listen(self, pubsub: PubSub) -> None:
+        while True:
+            message = await pubsub.get_message(timeout=1.0)
+            if message is not None:
+                for ticket_id in _ids(message["data"]):
+                    self.seen.moved.setdefault(ticket_id, len(self.seen.moved))
+
+    async def _sample(self) -> None:
+        while True:
+            async with self._redis.pipeline(transaction=True) as both:
+                both.hgetall(self._keys.counts)
+                both.zcard(self._keys.leases)
+                counts, in_flight = await both.execute()
+            self.seen.samples.append(Sample(time.monotonic(), in_flight, _counts(counts, self._keys.skus)))
+            await asyncio.sleep(REDIS_EVERY_S)
+
+    async def _count_rows(self) -> None:
+        assert self._postgres is not None  # noqa: S101 - entered
+        while True:
+            with contextlib.suppress(asyncpg.PostgresConnectionError):
+                count = await self._postgres.fetchval(
+                    "SELECT count(*) FROM sold WHERE sale_id = $1", self._keys.sale_id
+                )
+                if count != self.seen.rows:
+                    self.seen.rows, self.seen.last_row_s = count, time.monotonic()
+            await asyncio.sleep(POSTGRES_EVERY_S)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _numbers(fields: Mapping[bytes | str, bytes | str]) -> dict[str, int]:
+    return {_text(field): int(number) for field, number in fields.items()}
+
+
+def _counts(fields: Mapping[bytes | str, bytes | str], skus: tuple[str, ...]) -> dict[str, Counts]:
+    numbers = _numbers(fields)
+    return {
+        sku: Counts(
+            joined=numbers.get(f"{sku}:joined", 0),
+            states={state: numbers.get(f"{sku}:{state}", 0) for state in State},
+        )
+        for sku in skus
+    }
