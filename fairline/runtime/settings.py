@@ -48,7 +48,12 @@ def section(name: str) -> SettingsConfigDict:
 class ProcessSettings(BaseSettings):
     """What every process reads."""
 
-    process: str = Field("", alias="FAIRLINE_PROCESS", description="name of this copy, in logs and connections")
+    process: str = Field(
+        "",
+        alias="FAIRLINE_PROCESS",
+        pattern=r"^[A-Za-z0-9._-]{0,64}$",  # Redis takes no connection whose name has a space
+        description="name of this copy, in logs and connections",
+    )
     log_level: str = Field(
         "info",
         alias="FAIRLINE_LOG_LEVEL",

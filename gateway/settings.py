@@ -1,0 +1,68 @@
+"""Settings of the gateway."""
+
+from typing import ClassVar, Final
+
+from pydantic import Field, SecretStr, field_validator
+
+from fairline.runtime.settings import (
+    AddressSettings,
+    ListenSettings,
+    OperatorSettings,
+    ProcessSettings,
+    RedisSettings,
+    TokenSettings,
+    section,
+)
+from fairline.tokens import TokenKeys
+
+LEAST_KEY_LENGTH: Final = 32
+_LEAST_VARIETY: Final = 8  # different characters; "aaaa..." is no key
+ORIGINS: Final = r"^(https?://[a-z0-9.\-\[\]:]+(,https?://[a-z0-9.\-\[\]:]+)*)?$"
+
+
+class GatewaySettings(ProcessSettings, RedisSettings, TokenSettings, ListenSettings, AddressSettings, OperatorSettings):
+    """What a gateway reads from the environment, ``FAIRLINE_GATEWAY_*`` besides the shared ones."""
+
+    SECTION: ClassVar[str] = "GATEWAY"
+    model_config = section("GATEWAY")
+
+    most_waiting: int = Field(
+        5_000, ge=1, le=200_000, description="joins, and as many status calls, that may wait for Redis; then 503"
+    )
+    batch_tickets: int = Field(256, ge=1, le=256, description="joins in one script call")
+    in_flight_batches: int = Field(2, ge=1, le=16, description="script calls at a time, for each sale")
+    deadline_s: float = Field(3.0, ge=0.1, le=30, description="how long a join waits before it is refused, not sent")
+    line_tickets: int = Field(
+        500_000, ge=1, le=10_000_000, description="tickets a sku's line may hold (409 bytes each)"
+    )
+    frame_ms: int = Field(100, ge=1, le=100, description="how old the board of a sale may be")
+    cached_sales: int = Field(1_000, ge=10, le=100_000, description="sales on the board")
+    body_timeout_s: float = Field(5.0, ge=0.1, le=60, description="how long a request's body may take")
+    acknowledge_s: float = Field(10.0, ge=0.1, le=60, description="how long open and stock wait for Postgres")
+    order_service_timeout_s: float = Field(2.0, ge=0.1, le=30, description="wait for the order service's answer")
+    cors_origins: str = Field("", pattern=ORIGINS, description="exact origins of other sites' pages, by commas")
+
+    @field_validator("operator_key")
+    @classmethod
+    def _is_a_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is None:
+            return None
+        text = key.get_secret_value()
+        if (
+            len(text) < LEAST_KEY_LENGTH
+            or len(set(text)) < _LEAST_VARIETY
+            or not (text.isascii() and text.isprintable())
+        ):
+            raise ValueError(f"must be {LEAST_KEY_LENGTH} random ASCII characters at least")
+        return key
+
+    @field_validator("token_keys")
+    @classmethod
+    def _are_keys(cls, keys: SecretStr) -> SecretStr:
+        TokenKeys.parse(keys.get_secret_value())
+        return keys
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """``cors_origins`` as a list."""
+        return tuple(filter(None, self.cors_origins.split(",")))

@@ -1,0 +1,102 @@
+"""A buyer's own ticket: its status, and leaving the line. Needs the ticket's token, which is checked without I/O.
+
+Status calls of one turn of the event loop are one script call, like joins: a crowd that polls costs Redis little.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from litestar.types import Scope
+
+from fairline import clock
+from fairline.errors import FencedError
+from fairline.store.room import Room, Ticket
+from fairline.tokens import Claims, TokenKeys
+from gateway.batches import Batcher
+from gateway.board import Board, Seen
+from gateway.bodies import bearer
+from gateway.problems import Problem
+from gateway.schemas import TicketAnswer
+from gateway.settings import GatewaySettings
+
+SOON_S: Final = 1.0  # between two status calls of a ticket whose turn is near or has come
+LATE_S: Final = 10.0  # of one that has long to wait
+_SHARE: Final = 0.1  # of the expected wait
+
+
+def next_poll_s(ticket: Ticket, eta_s: float | None) -> float | None:
+    """When to ask again; nothing for a ticket that has its outcome."""
+    if ticket.final:
+        return None
+    if ticket.position is None:
+        return SOON_S
+    return round(min(LATE_S, max(SOON_S, (ticket.position if eta_s is None else eta_s) * _SHARE)), 1)
+
+
+class Tickets:
+    """Reads and gives up tickets of all sales."""
+
+    def __init__(self, room: Room, board: Board, tokens: TokenKeys, settings: GatewaySettings) -> None:
+        self._room = room
+        self._board = board
+        self._tokens = tokens
+        self.batcher: Batcher[tuple[str, str], Ticket | None] = Batcher(
+            self._read_all,
+            most=settings.batch_tickets,
+            in_flight=settings.in_flight_batches,
+            most_waiting=settings.most_waiting,
+            deadline_s=settings.deadline_s,
+        )
+
+    async def status(self, scope: Scope, sale_id: str, ticket_id: str) -> TicketAnswer:
+        """The ticket as it stands; raises ``Problem``."""
+        claims, seen = await self._claims(scope, sale_id, ticket_id)
+        return _answer(sale_id, seen, await self.batcher.submit(sale_id, (ticket_id, claims.sku)))
+
+    async def leave(self, scope: Scope, sale_id: str, ticket_id: str) -> TicketAnswer:
+        """The ticket in LEFT, again and again; raises ``Problem`` where it is not WAITING."""
+        claims, seen = await self._claims(scope, sale_id, ticket_id)
+        word, ticket = await self._room.leave(sale_id, ticket_id, claims.sku)
+        if word == "NOT_WAITING" and ticket is not None:
+            raise Problem("not_waiting", state=ticket.state)
+        return _answer(sale_id, seen, ticket)
+
+    async def _claims(self, scope: Scope, sale_id: str, ticket_id: str) -> tuple[Claims, Seen]:
+        token = bearer(scope)
+        if token is None:
+            problem = Problem("token_required")
+            problem.headers.append((b"www-authenticate", b'Bearer realm="fairline"'))
+            raise problem
+        claims = self._tokens.check(token, sale_id=sale_id, ticket_id=ticket_id)
+        seen = await self._board.sale(sale_id)
+        if seen is None or claims.sku not in seen.rows:
+            raise FencedError  # we signed for that sale, so there was one: Redis has lost it
+        return claims, seen
+
+    async def _read_all(self, sale_id: str, wanted: Sequence[tuple[str, str]]) -> list[Ticket | None]:
+        return await self._room.read(sale_id, wanted)
+
+
+def _answer(sale_id: str, seen: Seen, ticket: Ticket | None) -> TicketAnswer:
+    if ticket is None:
+        raise Problem("unknown_ticket")
+    ahead = None if ticket.position is None else ticket.position - 1
+    eta_s = None if ahead is None else seen.eta_s(ticket.sku, ahead)
+    return TicketAnswer(
+        ticket_id=ticket.ticket_id,
+        sale_id=sale_id,
+        sku=ticket.sku,
+        state=ticket.state,
+        outcome=ticket.state if ticket.final else None,
+        reason=ticket.reason,
+        position=ticket.position,
+        ahead=ahead,
+        eta_s=eta_s,
+        quantity=ticket.quantity,
+        units=ticket.units,
+        arrival=ticket.arrival,
+        number=ticket.number,
+        epoch=ticket.epoch,
+        next_poll_s=next_poll_s(ticket, eta_s),
+        changed_at=clock.at(ticket.changed_ms),
+    )
