@@ -74,7 +74,8 @@ class _Wire(asyncio.Protocol):
         if not self.opened.done():
             self.opened.set_exception(ConnectionError(str(exc or "closed during the handshake")))
         if not self.over.done():
-            self.over.set_result(self._protocol.close_code or LOST)
+            said = self._protocol.close_rcvd  # also when the server cut the wire before the goodbye was complete
+            self.over.set_result(LOST if said is None else said.code)
 
     def close(self) -> None:
         if self._transport is not None:
@@ -88,7 +89,7 @@ class _Wire(asyncio.Protocol):
         if not self.opened.done():
             if self._protocol.handshake_exc is not None:
                 self.opened.set_exception(ConnectionError(str(self._protocol.handshake_exc)))
-            elif self._protocol.state is SocketState.OPEN:
+            elif self._protocol.state is not SocketState.CONNECTING:  # open, or closed by the very same packet
                 self.opened.set_result(None)
 
     def _flush(self) -> None:

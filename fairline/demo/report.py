@@ -82,17 +82,20 @@ def figures(scenario: Scenario, e: Evidence, findings: Sequence[Finding]) -> dic
 def show(console: Console, told: Mapping[str, Any]) -> None:
     """Print the figures for people."""
     scenario = told["scenario"]
-    console.print()
-    console.print(_answers(scenario))
-    console.print(_items(scenario["items"]))
-    console.print(_times(told))
-    console.print(_verdicts(told["invariants"]))
+    for title, table in (
+        (f"{scenario['requests']:,} requests of {scenario['buyers']:,} buyers, by answer", _answers(scenario)),
+        ("What became of it", _items(scenario["items"])),
+        (f"How long it took: {told['requests_per_s']:,.0f} requests a second", _times(told)),
+        ("What must hold", _verdicts(told["invariants"])),
+    ):
+        console.print(f"\n[bold]{title}[/]")  # not the table's own title, which is folded to the table's width
+        console.print(table)
     passed = told["verdict"] == "pass"
-    console.print(f"verdict: [bold {'green' if passed else 'red'}]{told['verdict']}[/]")
+    console.print(f"Verdict: [bold {'green' if passed else 'red'}]{told['verdict']}[/]")
 
 
 def _answers(scenario: Mapping[str, Any]) -> Table:
-    table = _table(f"{scenario['requests']:,} requests of {scenario['buyers']:,} buyers, by answer")
+    table = _table()
     table.add_column("answer")
     table.add_column("requests", justify="right")
     for word, count in scenario["answers"].items():
@@ -103,7 +106,7 @@ def _answers(scenario: Mapping[str, Any]) -> Table:
 
 
 def _items(rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("what became of it")
+    table = _table()
     for at, name in enumerate(rows[0]):
         table.add_column(name.replace("_", " "), justify="left" if at == 0 else "right")
     for row in rows:
@@ -112,7 +115,7 @@ def _items(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _times(told: Mapping[str, Any]) -> Table:
-    table = _table("how long it took")
+    table = _table()
     for at, name in enumerate(("", "last", "p50", "p95", "p99")):
         table.add_column(name, justify="left" if at == 0 else "right")
     wall_s = told["wall_s"]
@@ -123,12 +126,11 @@ def _times(told: Mapping[str, Any]) -> Table:
     row("requests answered", wall_s["answered"], told["join_ms"])
     row("orders in Postgres", wall_s["persisted"])
     row("buyers told", wall_s["told"], told["result_ms"])
-    table.caption = f"{told['requests_per_s']:,.0f} requests a second"
     return table
 
 
 def _verdicts(invariants: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("what must hold")
+    table = _table()
     table.add_column("")
     table.add_column("invariant", no_wrap=True)
     table.add_column("evidence", overflow="fold")
@@ -138,5 +140,5 @@ def _verdicts(invariants: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False)

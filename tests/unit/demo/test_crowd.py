@@ -1,0 +1,150 @@
+from functools import partial
+
+from aiohttp import web
+
+from fairline.demo.crowd import Crowd
+from fairline.demo.log import JOINED, LIVE, NO_ANSWER, Log, percentiles
+from fairline.demo.scenario import Scenario
+from fairline.frames import CloseCode
+from tests.support.fake_sale import FakeSale, fake_sale, go_away, hang_up, refuse
+
+SCENARIO = Scenario(sale_id="fake", seed=7, buyers=50, requests=6, items=1, stock=2)
+
+
+async def played(sale: FakeSale, *, give_up_s: float = 20.0, connections: int = 3) -> Log:
+    crowd = Crowd(SCENARIO, sale.url, connections=connections, give_up_s=give_up_s)
+    await crowd.play()
+    await crowd.ask_again()
+    return crowd.log
+
+
+async def test_everybody_is_told_an_end_and_the_status_says_the_same() -> None:
+    async with fake_sale(stock=2) as sale:
+        log = await played(sale)
+    assert log.answers() == {JOINED: 6}
+    ends = [held.outcome.state for held in log.tickets.values() if held.outcome]
+    assert sorted(ends) == ["CONFIRMED", "CONFIRMED", *["SOLD_OUT"] * 4]
+    assert sorted(held.units for held in log.tickets.values() if held.units) == [(1,), (2,)]
+    for held in log.tickets.values():
+        assert [told.via for told in held.told] == ["join", "socket", "socket", "status"]
+        assert held.trouble == []
+    assert len(log.join_ms()) == len(log.result_ms()) == 6
+    assert 0 < log.answered_s() <= log.told_s()
+
+
+async def test_a_request_whose_answer_was_lost_is_sent_again_with_the_same_key() -> None:
+    async with fake_sale() as sale:
+        sale.bad_joins = [hang_up]
+        log = await played(sale)
+    keys = [key for key, _ in sale.asked]
+    assert len(keys) == 7
+    assert len(set(keys)) == 6
+    assert log.answers() == {JOINED: 6}
+    assert sorted(call.attempts for call in log.calls) == [1, 1, 1, 1, 1, 2]
+
+
+async def test_come_back_later_is_obeyed() -> None:
+    async with fake_sale() as sale:
+        sale.bad_joins = [lambda _: refuse(503, "unavailable", retry_after="1")]
+        log = await played(sale)
+    assert log.answers() == {JOINED: 6}
+    assert max(log.join_ms()) >= 1000
+
+
+async def test_refusals_are_counted_by_their_codes() -> None:
+    async with fake_sale() as sale:
+        sale.bad_joins = [
+            lambda _: refuse(409, "sold_out"),
+            lambda _: refuse(409, "already_bought"),
+            lambda _: refuse(500, "internal"),
+            lambda _: _plain(500),
+        ]
+        log = await played(sale)
+    assert log.answers() == {JOINED: 2, "already_bought": 1, "http_500": 1, "internal": 1, "sold_out": 1}
+
+
+async def _plain(status: int) -> web.StreamResponse:
+    return web.Response(status=status, text="oh no")
+
+
+async def test_a_live_ticket_of_another_request_is_not_followed_twice() -> None:
+    async with fake_sale() as sale:
+
+        async def live(_: web.Request) -> web.StreamResponse:
+            first = sale.ticket("1", {"sku": "item-1"})
+            return web.json_response({**first, "token": None})
+
+        sale.bad_joins = [live]
+        log = await played(sale)
+    assert log.answers() == {JOINED: 5, LIVE: 1}
+    assert len(log.tickets) == 5
+
+
+async def test_when_nobody_answers_the_log_says_so() -> None:
+    async with fake_sale() as sale:
+        sale.bad_joins = [partial(refuse_all, sale)] * 100
+        log = await played(sale, give_up_s=0.3)
+    assert log.answers() == {"unavailable": 6}
+    async with fake_sale() as sale:
+        sale.bad_joins = [hang_up] * 100
+        log = await played(sale, give_up_s=0.3)
+    assert log.answers() == {NO_ANSWER: 6}
+
+
+async def refuse_all(sale: FakeSale, _: web.Request) -> web.StreamResponse:
+    assert sale.url
+    return await refuse(503, "unavailable")
+
+
+async def test_a_lost_socket_is_opened_again_and_nothing_is_missed() -> None:
+    async def cut(socket: web.WebSocketResponse) -> None:
+        await socket.close(code=CloseCode.TOO_OLD)
+
+    async with fake_sale() as sale:
+        sale.bad_sockets = [cut, go_away, cut]
+        log = await played(sale)
+    assert log.connections == 9
+    assert all(held.outcome for held in log.tickets.values())
+
+
+async def test_a_socket_that_is_refused_for_good_is_not_opened_again() -> None:
+    async def bad(socket: web.WebSocketResponse) -> None:
+        await socket.close(code=CloseCode.BAD_TOKEN)
+
+    async with fake_sale() as sale:
+        sale.bad_sockets = [bad]
+        log = await played(sale)
+    assert log.connections == 6
+    assert [held.trouble for held in log.tickets.values() if held.trouble] == [["the socket was closed with 4401"]]
+
+
+async def test_unknown_frames_are_ignored_and_progress_gives_a_place() -> None:
+    place = {"served": 0, "waiting": 6, "older": 0, "outlook": "available"}
+    progress = {
+        "type": "progress",
+        "sale_id": "fake",
+        "state": "open",
+        "message": None,
+        "rate": None,
+        "epoch": 0,
+        "tail": 6,
+        "items": {"item-1": place},
+        "server_time": "2027-01-01T00:00:00Z",
+    }
+    async with fake_sale() as sale:
+        sale.before_end = [{"type": "weather", "sun": True}, progress]
+        log = await played(sale)
+    assert sorted(held.places[0].place for held in log.tickets.values()) == [1, 2, 3, 4, 5, 6]
+    assert all(held.trouble == [] for held in log.tickets.values())
+
+
+def test_the_same_seed_asks_the_same_things() -> None:
+    assert list(SCENARIO.asked()) == list(SCENARIO.asked())
+    other = Scenario(sale_id="fake", seed=8, buyers=50, requests=6, items=1, stock=2)
+    assert list(SCENARIO.asked()) != list(other.asked())
+
+
+def test_percentiles_are_values_that_occurred() -> None:
+    assert percentiles(range(1, 101)) == {"p50": 50, "p95": 95, "p99": 99}
+    assert percentiles([3.0]) == {"p50": 3.0, "p95": 3.0, "p99": 3.0}
+    assert percentiles([]) == {"p50": 0.0, "p95": 0.0, "p99": 0.0}
