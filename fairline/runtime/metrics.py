@@ -92,6 +92,12 @@ class Metrics:
             "1 while the writer keeps records because Postgres is away",
             registry=in_here,
         )
+        self.held = Gauge(
+            "fairline_records_held",
+            "Records that wait for something Postgres does not know yet, while others go on",
+            ("handler",),
+            registry=in_here,
+        )
         self.lag = Gauge("fairline_consumer_lag", "Records behind the end of a topic", ("topic",), registry=in_here)
 
         # notifier
@@ -112,3 +118,19 @@ class Metrics:
             "fairline_read_batch", "Tickets read in one script call", buckets=_SIZES, registry=in_here
         )
         self.closed = Counter("fairline_closed", "WebSockets closed by us, by code", ("code",), registry=in_here)
+
+    def forget_sale(self, sale_id: str) -> None:
+        """Drop what admission counted of a sale that is registered no more. A second call finds nothing."""
+        for metric in (
+            self.admitted,
+            self.validated,
+            self.breaker_open,
+            self.reserved,
+            self.reaped,
+            self.relayed,
+            self.outbox,
+            self.redriven,
+            self.settled,
+            self.halted,
+        ):
+            metric.remove_by_labels({"sale": sale_id})

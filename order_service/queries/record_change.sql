@@ -1,0 +1,5 @@
+-- Keeps what was done to a sale, with the whole sale after it.
+-- Repeatable: a version has one row, the first one.
+INSERT INTO sale_history (sale_id, version, action, reason, state, snapshot, at)
+VALUES ($1::text, $2::bigint, $3::text, $4::text, $5::text, $6::text::jsonb, to_timestamp($7::bigint / 1000.0))
+ON CONFLICT (sale_id, version) DO NOTHING

@@ -1,0 +1,164 @@
+"""What operators may read of Postgres, as HTTP on the internal port; the gateway passes it on to those who may.
+
+    GET /internal/sales/{sale_id}/stats                    how tickets ended, by item, outcome and reason
+    GET /internal/sales/{sale_id}/history?limit&cursor     what was done to the sale, the latest first
+    GET /internal/sales/{sale_id}/sold?limit&cursor        the units sold, by item and serial
+
+There is no key to show here: the port belongs to the inside, and listens on loopback unless told otherwise. Pages are
+bounded; ``cursor`` is what the page before gave as ``next``, which is null on the last one. Errors are problem+json.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import msgspec
+
+from fairline.errors import UnavailableError
+from fairline.ids import SaleId, Sku
+from fairline.runtime.health import Asgi, Receive, Send
+from order_service.postgres import Connection, Postgres, RefusedError
+from order_service.queries import query
+
+LIMIT: Final = 100
+MOST: Final = 1_000
+RETRY_AFTER_S: Final = 2
+_ROUTE: Final = re.compile(r"/internal/sales/([^/]+)/(stats|history|sold)")
+_LAST_VERSION: Final = 2**63 - 1
+
+
+class _Problem(Exception):  # noqa: N818 - the word of RFC 9457
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+
+
+class Reads:
+    """The ASGI application; what is not below ``/internal/`` is for ``health``."""
+
+    def __init__(self, postgres: Postgres, health: Asgi) -> None:
+        self._postgres = postgres
+        self._health = health
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or not scope["path"].startswith("/internal/"):
+            await self._health(scope, receive, send)
+            return
+        headers = [(b"cache-control", b"no-store")]
+        try:
+            found: object = await self._answer(scope)
+            status, kind = 200, b"application/json"
+        except _Problem as problem:
+            status, kind = problem.status, b"application/problem+json"
+            found = {"type": "about:blank", "status": status, "code": problem.code, "detail": str(problem)}
+            if status == 503:  # noqa: PLR2004 - service unavailable
+                headers.append((b"retry-after", str(RETRY_AFTER_S).encode()))
+        body = msgspec.json.encode(found)
+        headers += [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, scope: Mapping[str, Any]) -> object:
+        route = _ROUTE.fullmatch(scope["path"])
+        if route is None:
+            raise _Problem(404, "not_found", "there is nothing here")
+        if scope["method"] != "GET":
+            raise _Problem(405, "method_not_allowed", "only GET")
+        sale_id, what = _checked(route[1], SaleId, "sale_id"), route[2]
+        page = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        unknown = set(page) - ({"limit", "cursor"} if what != "stats" else set())
+        if unknown:
+            raise _Problem(400, "invalid_query", f"unknown: {', '.join(sorted(unknown))}")
+        limit = _limit(page.get("limit", [str(LIMIT)])[-1])
+        cursor = page.get("cursor", [None])[-1]
+        try:
+            async with self._postgres.connection() as connection:
+                match what:
+                    case "stats":
+                        return await _stats(connection, sale_id)
+                    case "history":
+                        return await _history(connection, sale_id, limit, cursor)
+                    case _:
+                        return await _sold(connection, sale_id, limit, cursor)
+        except RefusedError as error:
+            raise _Problem(400, "invalid_query", str(error)) from error
+        except UnavailableError as error:
+            raise _Problem(503, "unavailable", "Postgres does not answer") from error
+
+
+async def _stats(connection: Connection, sale_id: str) -> object:
+    items = await connection.fetch(query("sale_items"), sale_id)
+    if not items:
+        raise _Problem(404, "unknown_sale", f"there is no sale {sale_id}")
+    counts = await connection.fetch(query("sale_stats"), sale_id)
+    outcomes = dict.fromkeys(("CONFIRMED", "RELEASED", "DECLINED", "LAPSED"), 0)
+    reasons: dict[str, dict[str, int]] = {}
+    by_item: dict[str, dict[str, int]] = {}
+    for row in counts:
+        outcome, tickets = row["outcome"], row["tickets"]
+        outcomes[outcome] += tickets
+        item = by_item.setdefault(row["sku"], dict.fromkeys(outcomes, 0))
+        item[outcome] += tickets
+        if row["reason"]:
+            of = reasons.setdefault(outcome, {})
+            of[row["reason"]] = of.get(row["reason"], 0) + tickets
+    first = items[0]
+    return {
+        "sale_id": sale_id,
+        "name": first["name"],
+        "state": first["state"],
+        "version": first["version"],
+        "epoch": first["epoch"],
+        "outcomes": outcomes,
+        "reasons": reasons,
+        "items": [
+            {
+                "sku": item["sku"],
+                "name": item["item"],
+                "stock": item["stock"],
+                "sold": item["sold"],
+                "outcomes": by_item.get(item["sku"], dict.fromkeys(outcomes, 0)),
+            }
+            for item in items
+            if item["sku"] is not None
+        ],
+    }
+
+
+async def _history(connection: Connection, sale_id: str, limit: int, cursor: str | None) -> object:
+    before = _LAST_VERSION if cursor is None else _number(cursor)
+    rows = await connection.fetch(query("sale_changes"), sale_id, before, limit + 1)
+    changes = [{**row, "snapshot": msgspec.Raw(row["snapshot"].encode())} for row in rows[:limit]]
+    return {"changes": changes, "next": str(changes[-1]["version"]) if len(rows) > limit else None}
+
+
+async def _sold(connection: Connection, sale_id: str, limit: int, cursor: str | None) -> object:
+    sku, _, unit = (cursor or ":0").rpartition(":")
+    after = _checked(sku, Sku, "cursor") if cursor else ""
+    rows = await connection.fetch(query("sold_units"), sale_id, after, _number(unit), limit + 1)
+    units = [dict(row) for row in rows[:limit]]
+    last = units[-1] if len(rows) > limit else None
+    return {"units": units, "next": f"{last['sku']}:{last['unit']}" if last else None}
+
+
+def _checked(text: str, kind: Any, name: str) -> str:
+    try:
+        return str(msgspec.convert(text, kind))
+    except msgspec.ValidationError as error:
+        raise _Problem(400, "invalid_query", f"{name}: {error}") from error
+
+
+def _limit(text: str) -> int:
+    number = _number(text)
+    if not 1 <= number <= MOST:
+        raise _Problem(400, "invalid_query", f"limit: must be 1 to {MOST}")
+    return number
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise _Problem(400, "invalid_query", f"{text[:40]!r} is no number")
+    return int(text)

@@ -1,0 +1,99 @@
+"""Sales as their operators change them -> Postgres, and word back of what Postgres knows (O4, U3).
+
+A change carries the whole sale, so that one that was lost costs nothing: only a newer version replaces what is there.
+Whatever comes is answered with the version that Postgres has.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from fairline import events
+from fairline.clock import now_ms
+from fairline.events import SaleApplied, SaleChanged
+from fairline.ids import SaleId
+from fairline.stream.reader import Record
+from order_service.handling import Done, Outcome
+from order_service.postgres import Connection, Postgres
+from order_service.queries import query
+
+
+class Sales:
+    """The handler of the sales topic."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    def fault(self, record: Record) -> str | None:
+        """Whatever is no change of a sale cannot be handled on this topic."""
+        if record.fact is None:
+            return record.fault
+        if not isinstance(record.fact, SaleChanged):
+            return f"{type(record.fact).__name__} is no change of a sale"
+        try:
+            msgspec.convert(record.fact.sale_id, SaleId)
+        except msgspec.ValidationError:
+            return "the id of its sale is none"
+        return None
+
+    async def write(self, records: Sequence[Record]) -> list[Outcome]:
+        """See ``Handler``. Of several changes of one sale the last one is answered."""
+        changes = [record.fact for record in records if isinstance(record.fact, SaleChanged)]
+        known: dict[str, SaleApplied] = {}
+        async with self._postgres.transaction() as connection:
+            for change in changes:
+                await _take_over(connection, change)
+            for sale_id in sorted({change.sale_id for change in changes}):
+                row = await connection.fetchrow(query("known_sale"), sale_id)
+                assert row is not None  # noqa: S101 - taken over above, now or long ago
+                known[sale_id] = SaleApplied(
+                    sale_id=sale_id, version=row["version"], epoch=row["epoch"], at_ms=now_ms()
+                )
+        outcomes: list[Outcome] = []
+        for change in reversed(changes):
+            answer = known.pop(change.sale_id, None)
+            outcomes.append(Done((answer,)) if answer else Done())
+        return outcomes[::-1]
+
+    async def give_up(self, _record: Record, /) -> Outcome:
+        """A change that cannot be taken over is not answered; whoever waits for the answer is told so in time."""
+        return Done()
+
+
+async def _take_over(connection: Connection, change: SaleChanged) -> None:
+    snapshot = events.encode(change).decode()
+    mine = await connection.fetchval(
+        query("apply_sale"),
+        change.sale_id,
+        change.epoch,
+        change.version,
+        change.state,
+        change.name,
+        change.per_buyer_limit,
+        snapshot,
+        change.at_ms,
+    )
+    if mine is not None:
+        withdrawn = [(item.sku, unit) for item in change.items for unit in item.withdrawn]
+        off_sale = [sku for sku, _ in withdrawn], [unit for _, unit in withdrawn]
+        await connection.execute(query("put_back_units"), change.sale_id, *off_sale)
+        await connection.execute(
+            query("apply_items"),
+            change.sale_id,
+            [item.sku for item in change.items],
+            [item.name for item in change.items],
+            [item.stock for item in change.items],
+            [item.high for item in change.items],
+            [item.version for item in change.items],
+        )
+        await connection.execute(query("withdraw_units"), change.sale_id, *off_sale)
+    await connection.execute(
+        query("record_change"),
+        change.sale_id,
+        change.version,
+        change.action,
+        change.reason,
+        change.state,
+        snapshot,
+        change.at_ms,
+    )

@@ -1,0 +1,216 @@
+"""Topics -> Postgres -> results: takes records, has them committed, tells, and only then lets the offset pass (V5).
+
+    verdict committed -> dead letter acknowledged -> result acknowledged -> offset committed
+
+A crash or an error between any two of these steps repeats the steps: whoever writes finds the row of the first time and
+gives the same verdict again. What can become of a record:
+
+* *later* for one record (its sale is not known yet): it is held and tried again; the others of its partition go on, but
+  the offset does not pass it, and a partition that holds too many is read no further (V6);
+* *later* for all (Postgres or Kafka is away): the batch comes again; nothing is held, the lag shows it;
+* *never* (Postgres refuses the data): halves of the batch are tried until the record is alone. It gets its attempts,
+  counted in Postgres, with the others going on meanwhile; then it is given up: verdict ``failed`` where a ticket can be
+  told, dead letter in any case (V4, V6).
+
+Any number of copies may run: which of two comes first is decided by unique keys.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from fairline.errors import UnavailableError
+from fairline.events import Fact
+from fairline.runtime import logs
+from fairline.runtime.metrics import Metrics
+from fairline.runtime.services import loop
+from fairline.stream.reader import EventReader, Partition, Record
+from fairline.stream.writer import EventWriter
+from order_service.attempts import Attempts
+from order_service.dead_letters import send_dead_letters
+from order_service.handling import Done, Handler, Outcome, Wait
+from order_service.held import Held
+from order_service.postgres import RefusedError
+from order_service.settings import OrderServiceSettings
+
+log = logs.get(__name__)
+
+LATER: Final = (UnavailableError,)
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """A dead letter to send."""
+
+    record: Record
+    reason: str
+    attempts: int
+
+
+@dataclass
+class _Round:
+    """What one round has committed and must tell."""
+
+    done: list[Record] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+    given_up: list[GivenUp] = field(default_factory=list)
+    waiting: list[Record] = field(default_factory=list)
+
+
+class Writer:
+    """One handler's loop in this process. ``clock`` is monotonic seconds."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        reader: EventReader,
+        publisher: EventWriter,
+        attempts: Attempts,
+        settings: OrderServiceSettings,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._handler = handler
+        self._reader = reader
+        self._publisher = publisher
+        self._attempts = attempts
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._publish_s = settings.publish_timeout_ms / 1000
+        self._held = Held(
+            first_s=settings.backoff_ms / 1000, longest_s=settings.longest_backoff_ms / 1000, most=settings.held
+        )
+        self._generation = reader.generation
+        self._last: dict[Partition, Record] = {}  # of each partition, the last record that is done or held
+        self._counted: dict[tuple[str, int, int], Record] = {}  # held because of failed attempts
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Work until stopping; what is in hand is finished first."""
+        await loop(self.run_once, stopping, idle_s=0, later=LATER, name=type(self._handler).__name__)
+
+    async def run_once(self) -> int:
+        """One round; how many records it finished. Raises ``UnavailableError`` when it is to be repeated."""
+        started = self._clock()
+        due = self._held.due(started, self._settings.batch)
+        patience = 0.0 if due else min(self._settings.poll_ms / 1000, self._held.next_due_s(started, 3600))
+        batch = await self._reader.batch(self._settings.batch, patience)
+        if self._reader.generation != self._generation:  # a rebalance: what was held comes again, here or elsewhere
+            self._generation = self._reader.generation
+            self._forget()
+            due = []
+        self._show_lag()
+        if not due and not batch.records:
+            return 0
+        began = self._clock()
+        try:
+            this = await self._decide([*due, *batch])
+            await self._tell(this)
+        except UnavailableError:
+            await self._reader.rewind(batch)
+            raise
+        except BaseException:
+            await self._reader.rewind(batch)  # an error of ours: the process ends, and a test may go on
+            raise
+        await self._let_pass(this, batch.records)
+        self._metrics.write_s.observe(self._clock() - began)
+        return len(this.done)
+
+    def _forget(self) -> None:
+        self._held.clear()
+        self._last.clear()
+        self._counted.clear()
+
+    async def _decide(self, records: Sequence[Record]) -> _Round:
+        this = _Round()
+        readable: list[Record] = []
+        try:
+            for record in records:
+                fault = self._handler.fault(record)
+                if fault is None:
+                    readable.append(record)
+                else:
+                    await self._suspect(record, fault, this)
+            parts = [readable] if readable else []
+            while parts:
+                part = parts.pop()
+                try:
+                    outcomes = await self._handler.write(part)
+                except RefusedError as error:
+                    if len(part) == 1:
+                        await self._suspect(part[0], str(error), this)
+                    else:
+                        parts += [part[len(part) // 2 :], part[: len(part) // 2]]
+                    continue
+                for record, outcome in zip(part, outcomes, strict=True):
+                    self._note(record, outcome, this)
+        except UnavailableError:
+            self._metrics.waiting_for_postgres.set(1)
+            raise
+        self._metrics.waiting_for_postgres.set(0)
+        self._metrics.write_batch.observe(len(records))
+        return this
+
+    async def _suspect(self, record: Record, reason: str, this: _Round) -> None:
+        """One more failed attempt of one record; the last one gives it up."""
+        count = await self._attempts.count(record, reason, self._settings.attempts)
+        self._counted[record.topic, record.partition, record.offset] = record
+        if count < self._settings.attempts:
+            log.warning("refused", **_ids(record), attempt=count, reason=reason)
+            this.waiting.append(record)
+            return
+        try:
+            outcome = await self._handler.give_up(record)
+        except RefusedError as error:  # V4: what Postgres cannot even take the failure of is *later*
+            outcome = Wait(f"its failure cannot be written: {error}")
+        if isinstance(outcome, Done):
+            log.error("given up", **_ids(record), attempts=count, reason=reason)
+            this.given_up.append(GivenUp(record, reason, count))
+        self._note(record, outcome, this)
+
+    def _note(self, record: Record, outcome: Outcome, this: _Round) -> None:
+        if isinstance(outcome, Wait):
+            log.debug("held", **_ids(record), why=outcome.why)
+            this.waiting.append(record)
+        else:
+            this.done.append(record)
+            this.facts.extend(outcome.facts)
+
+    async def _tell(self, this: _Round) -> None:
+        if this.given_up and not await send_dead_letters(self._publisher, this.given_up, self._publish_s):
+            raise UnavailableError("dead letters were not acknowledged")
+        for letter in this.given_up:
+            self._metrics.dead_letters.labels(letter.record.topic).inc()
+        if this.facts and not all(await self._publisher.send(this.facts, self._publish_s)):
+            raise UnavailableError("results were not acknowledged")
+
+    async def _let_pass(self, this: _Round, read: Sequence[Record]) -> None:
+        now = self._clock()
+        for record in read:
+            self._last[record.where] = record
+        self._held.drop(this.done)
+        for record in this.waiting:
+            self._held.keep(record, now)
+        await self._reader.commit(self._last.values(), kept=self._held.records())
+        counted = [
+            record
+            for record in this.done
+            if self._counted.pop((record.topic, record.partition, record.offset), None) is not None
+        ]
+        await self._attempts.forget(counted)
+        full = self._held.full()
+        self._reader.resume(set(self._last) - full)
+        self._reader.pause(full)
+        self._metrics.held.labels(type(self._handler).__name__).set(len(self._held))
+
+    def _show_lag(self) -> None:
+        for topic, behind in self._reader.lag().items():
+            self._metrics.lag.labels(topic).set(behind + len(self._held))
+
+
+def _ids(record: Record) -> dict[str, object]:
+    key = (record.key or b"").decode(errors="replace")
+    return {"topic": record.topic, "partition": record.partition, "offset": record.offset, "key": key}
