@@ -10,7 +10,6 @@ from typing import Final
 
 import msgspec
 from litestar import Litestar, Response, get
-from litestar.config.cors import CORSConfig
 from litestar.types import ControllerRouterHandler
 from redis.asyncio import Redis
 
@@ -26,6 +25,7 @@ from fairline.tokens import TokenKeys
 from gateway.answers import EXCEPTION_HANDLERS, answer
 from gateway.auth import Keyring
 from gateway.board import Board
+from gateway.cors import Cors
 from gateway.front import Front
 from gateway.joins import Joins
 from gateway.openapi import OPT, Doc, document
@@ -72,14 +72,13 @@ class Gateway:
                 self._document(),
             ],
             exception_handlers=EXCEPTION_HANDLERS,
-            cors_config=_cors(settings),
             openapi_config=None,
             logging_config=None,
             request_max_body_size=None,  # ours are smaller and per call (bodies)
             debug=False,
         )
         self.document = document(self.litestar, version=version("fairline"))
-        self.app = Front(self.litestar, self.health, self.metrics)
+        self.app = Front(self.litestar, self.joins, self.health, cors=Cors(settings.origins), metrics=self.metrics)
 
     def _document(self) -> ControllerRouterHandler:
         doc = Doc(
@@ -100,18 +99,6 @@ class Gateway:
         await stopping.wait()
         self.health.draining = True
         await self.joins.batcher.drain()
-
-
-def _cors(settings: GatewaySettings) -> CORSConfig | None:
-    if not settings.origins:
-        return None
-    return CORSConfig(
-        allow_origins=list(settings.origins),
-        allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["authorization", "content-type", "idempotency-key", "if-none-match", "x-request-id"],
-        expose_headers=["etag", "retry-after", "x-request-id"],
-        max_age=600,
-    )
 
 
 async def start(settings: GatewaySettings) -> None:

@@ -171,7 +171,7 @@ async def a_gateway(redis_url: str, **more: str) -> AsyncIterator[Api]:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=200)) as session:
         try:
             async with asyncio.timeout(10):
-                while not server.server.started:
+                while not server.server.started:  # noqa: ASYNC110 - uvicorn has no event for it
                     await asyncio.sleep(0.005)
             yield Api(settings.gateway_url, gateway, redis, session)
         finally:
