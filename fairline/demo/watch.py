@@ -15,18 +15,18 @@ from typing import Final, Self, cast
 import asyncpg
 import msgspec
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
 
 from fairline.states import State
 from fairline.store.client import connect
 from fairline.store.keys import SaleKeys
+from fairline.store.moved import Moved
 from fairline.store.scripts import TicketRecord
 
 REDIS_EVERY_S: Final = 0.05
 POSTGRES_EVERY_S: Final = 0.025
 PAGE: Final = 500
+LISTENING_WITHIN_S: Final = 10.0
 _record: Final = msgspec.msgpack.Decoder(TicketRecord).decode
-_ids: Final = msgspec.msgpack.Decoder(list[str]).decode
 _slots: Final = msgspec.msgpack.Decoder(list[int]).decode
 
 
@@ -75,7 +75,7 @@ class RedisView:
 class Seen:
     """What was noticed while the sale ran.
 
-    ``moved`` has the tickets in the order of their first moves, and is whole only if ``listened`` to the end.
+    ``moved`` has the tickets in the order of their first moves, and is whole only if ``listened`` without a break.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -83,6 +83,28 @@ class Seen:
     listened: bool = False
     rows: int = 0
     last_row_s: float = 0.0
+
+
+class _Ear:
+    """Hears the sale's channel. Redis forgets what it published, so a lost connection is a gap."""
+
+    def __init__(self, seen: Seen) -> None:
+        self.listening = asyncio.Event()
+        self._seen = seen
+
+    def subscribed(self, sale_id: str) -> None:  # noqa: ARG002 - it follows one sale
+        """The first time, nothing has moved yet; a second time, something may have been missed."""
+        self._seen.listened = not self.listening.is_set()
+        self.listening.set()
+
+    def moved(self, sale_id: str, ticket_ids: list[str]) -> None:  # noqa: ARG002 - as above
+        """Keep each one's first move."""
+        for ticket_id in ticket_ids:
+            self._seen.moved.setdefault(ticket_id, len(self._seen.moved))
+
+    def lost(self, error: Exception) -> None:  # noqa: ARG002 - it is lost
+        """From now on the order is not known."""
+        self._seen.listened = False
 
 
 class Watch:
@@ -93,7 +115,6 @@ class Watch:
         self._keys = SaleKeys(sale_id, skus)
         self._dsn = postgres_dsn
         self._redis: Redis = connect(redis_url, name="fairline-demo")
-        self._channel: Redis = connect(redis_url, name="fairline-demo-channel")
         self._postgres: asyncpg.Connection | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -104,24 +125,24 @@ class Watch:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
         await self._redis.aclose()
-        await self._channel.aclose()
         if self._postgres is not None:
             await self._postgres.close()
 
     async def start(self) -> None:
         """Begin to sample; when it comes back, nothing that moves is missed."""
-        pubsub = self._channel.pubsub(ignore_subscribe_messages=True)
-        await pubsub.subscribe(self._keys.moved)
-        await pubsub.get_message(ignore_subscribe_messages=False, timeout=5)
+        moved = Moved(self._redis)
+        moved.follow(self._keys.sale_id)
+        ear = _Ear(self.seen)
         self._tasks = [
-            asyncio.create_task(self._listen(pubsub), name="channel"),
+            asyncio.create_task(moved.run(ear), name="channel"),
             asyncio.create_task(self._sample(), name="redis"),
             asyncio.create_task(self._count_rows(), name="postgres"),
         ]
+        async with asyncio.timeout(LISTENING_WITHIN_S):
+            await ear.listening.wait()
 
     async def stop(self) -> None:
         """End sampling; a second call is fine. What a sampler saw before it failed is kept."""
-        self.seen.listened = bool(self._tasks) and not any(task.done() for task in self._tasks[:1])
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -166,13 +187,6 @@ class Watch:
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(POSTGRES_EVERY_S)
-
-    async def _listen(self, pubsub: PubSub) -> None:
-        while True:
-            message = await pubsub.get_message(timeout=1.0)
-            if message is not None:
-                for ticket_id in _ids(message["data"]):
-                    self.seen.moved.setdefault(ticket_id, len(self.seen.moved))
 
     async def _sample(self) -> None:
         while True:
