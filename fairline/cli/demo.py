@@ -105,7 +105,13 @@ async def _with_stack(wanted: play.Options, data: Path) -> int:
     """Start the stack, play, perhaps stay; the stack is gone when this comes back."""
     print("Starting Redis, Kafka, Postgres and the four services ...", flush=True)
     ready = asyncio.Event()
-    run = Run(Options(data=str(data)), os.environ, lambda line: print(line, flush=True))
+    stopping = False
+
+    def say(line: str) -> None:
+        if not stopping:  # what it says of the next start is of no use: the folder goes
+            print(line, flush=True)
+
+    run = Run(Options(data=str(data)), os.environ, say)
     serving = asyncio.create_task(run.serve(lambda _: ready.set()), name="stack")
     try:
         if not await _before(ready.wait(), serving):
@@ -118,6 +124,7 @@ async def _with_stack(wanted: play.Options, data: Path) -> int:
             await _stay(data, serving)
         return code
     finally:
+        stopping = True
         if not serving.done():
             await asyncio.to_thread(control.ask, data, {"do": "down"}, within_s=_ANSWER_WITHIN_S)
         await serving

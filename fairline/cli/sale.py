@@ -1,5 +1,6 @@
 """``fairline sale``, ``rate``, ``stock`` and ``stats``: what operators do to sales."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -247,10 +248,11 @@ def _definition(given: dict[str, Any]) -> SaleDefinition:
 
 
 def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise CliError(f"A rate is a number of tickets a second, or none, not {text!r}.") from None
+    """A rate; NaN and infinity would travel as null, which means no limit."""
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(text)) < float("inf"):
+            return number
+    raise CliError(f"A rate is a number of tickets a second above 0, or none, not {text!r}: fairline sale pause stops.")
 
 
 def _present(**values: Any) -> dict[str, Any]:

@@ -1,0 +1,85 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairline.cli import CliError
+from fairline.cli.client import address
+from tests.support.commands import fairline
+from tests.unit.cli.conftest import FakeGateway
+
+STACK = {"gateway_url": "http://127.0.0.1:1", "operator_key": "local"}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "stack.json").write_text(json.dumps(STACK))
+    return tmp_path
+
+
+def found(data: Path, environ: dict[str, str], **flags: str) -> tuple[str, str]:
+    at = address(data=data, environ=environ, **flags)
+    return at.url, at.key
+
+
+def test_flags_win_over_the_environment_and_that_over_the_stack(data: Path) -> None:
+    environ = {"FAIRLINE_GATEWAY_URL": "http://env/", "FAIRLINE_OPERATOR_KEY": "env"}
+    assert found(data, environ, url="http://flag", key="flag") == ("http://flag", "flag")
+    assert found(data, environ) == ("http://env", "env")
+    assert found(data, {}) == ("http://127.0.0.1:1", "local")
+
+
+def test_the_key_may_come_from_a_file(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from file\n")
+    assert found(data, {"FAIRLINE_OPERATOR_KEY_FILE": str(tmp_path / "key")}) == ("http://127.0.0.1:1", "from file")
+    with pytest.raises(CliError, match="FAIRLINE_OPERATOR_KEY_FILE"):
+        found(data, {"FAIRLINE_OPERATOR_KEY_FILE": str(tmp_path / "absent")})
+
+
+def test_the_key_of_the_local_stack_goes_nowhere_else(data: Path) -> None:
+    with pytest.raises(CliError, match="no key for http://elsewhere"):
+        found(data, {"FAIRLINE_GATEWAY_URL": "http://elsewhere"})
+    assert found(data, {"FAIRLINE_GATEWAY_URL": "http://127.0.0.1:1/"})[1] == "local"
+
+
+def test_without_any_address_the_sentence_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(CliError, match="fairline up"):
+        address(data=tmp_path, environ={})
+
+
+def test_a_stack_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / "stack.json").write_text("{")
+    with pytest.raises(CliError, match="cannot be read"):
+        address(data=tmp_path, environ={})
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        (404, {"code": "unknown_sale", "detail": "There is no such sale."}, "There is no such sale. (unknown_sale)\n"),
+        (403, {"code": "not_allowed", "title": "Not allowed"}, "Not allowed (not_allowed)\n"),
+        (500, ["what"], "The gateway answered 500 without saying why.\n"),
+        (200, {"something": "else"}, "gave an answer that is none of a Fairline gateway"),
+    ],
+)
+async def test_a_refusal_is_one_sentence_and_exit_code_1(
+    gateway: FakeGateway, status: int, body: Any, says: str
+) -> None:
+    gateway.answers = [(status, body)]
+    ran = await fairline("sale", "show", "spring")
+    assert (ran.code, ran.out) == (1, "")
+    assert says in ran.err
+    assert ran.err.count("\n") == 1
+
+
+async def test_a_gateway_that_is_not_there_is_one_sentence_too(gateway: FakeGateway) -> None:
+    ran = await fairline("sale", "show", "spring", "--url", "http://127.0.0.1:1")
+    assert ran.code == 1
+    assert "cannot be reached" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+async def test_ids_cannot_break_out_of_their_place_in_the_address(gateway: FakeGateway) -> None:
+    await fairline("sale", "show", "a/../b?c")
+    assert gateway.last[1] == "/admin/sales/a%2F..%2Fb%3Fc"
