@@ -60,31 +60,46 @@ class ProcessSettings(BaseSettings):
         pattern="^(debug|info|warning|error)$",
         description="least level logged",
     )
-    log_format: str = Field("json", alias="FAIRLINE_LOG_FORMAT", pattern="^(json|console)$")
+    log_format: str = Field(
+        "json",
+        alias="FAIRLINE_LOG_FORMAT",
+        pattern="^(json|console)$",
+        description="one JSON object a line, or for people",
+    )
     drain_s: float = Field(5.0, alias="FAIRLINE_DRAIN_S", ge=0, le=300, description="time to finish work when stopping")
     internal_host: str = Field(
-        "127.0.0.1", alias="FAIRLINE_INTERNAL_HOST", description="listens for health and metrics"
+        "127.0.0.1", alias="FAIRLINE_INTERNAL_HOST", description="listens for health and metrics; the gateway does not"
     )
-    internal_port: Port = Field(0, alias="FAIRLINE_INTERNAL_PORT", description="0: any free port")
+    internal_port: Port = Field(
+        0, alias="FAIRLINE_INTERNAL_PORT", description="port of health and metrics; 0: any free one"
+    )
 
 
 class RedisSettings(BaseSettings):
     """Of the processes that talk to Redis."""
 
-    redis_url: RedisUrl = Field(alias="FAIRLINE_REDIS_URL")
-    redis_timeout_s: float = Field(2.0, alias="FAIRLINE_REDIS_TIMEOUT_S", gt=0, le=60)
+    redis_url: RedisUrl = Field(
+        alias="FAIRLINE_REDIS_URL", description="redis://[user:password@]host:port/number; rediss:// for TLS"
+    )
+    redis_timeout_s: float = Field(
+        2.0, alias="FAIRLINE_REDIS_TIMEOUT_S", gt=0, le=60, description="wait for a connection, and for an answer"
+    )
 
 
 class KafkaSettings(BaseSettings):
     """Of the processes that talk to Kafka."""
 
-    kafka: str = Field(alias="FAIRLINE_KAFKA", pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$", description="host:port[,...]")
+    kafka: str = Field(
+        alias="FAIRLINE_KAFKA", pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$", description="brokers: host:port[,...]"
+    )
 
 
 class PostgresSettings(BaseSettings):
     """Of the processes that talk to Postgres."""
 
-    postgres_dsn: PostgresDsn = Field(alias="FAIRLINE_POSTGRES_DSN")
+    postgres_dsn: PostgresDsn = Field(
+        alias="FAIRLINE_POSTGRES_DSN", description="postgresql://user:password@host:port/database"
+    )
 
 
 class TokenSettings(BaseSettings):
@@ -98,22 +113,26 @@ class TokenSettings(BaseSettings):
 class ListenSettings(BaseSettings):
     """Of the processes that buyers reach."""
 
-    host: str = Field("127.0.0.1", alias="FAIRLINE_HOST")
-    port: Port = Field(alias="FAIRLINE_PORT")
+    host: str = Field("127.0.0.1", alias="FAIRLINE_HOST", description="address to listen on for buyers")
+    port: Port = Field(alias="FAIRLINE_PORT", description="port to listen on for buyers")
 
 
 class AddressSettings(BaseSettings):
     """Where others are reached: what buyers are told, and what the gateway asks."""
 
-    gateway_url: HttpUrl = Field(alias="FAIRLINE_GATEWAY_URL")
-    notifier_url: WsUrl = Field(alias="FAIRLINE_NOTIFIER_URL")
-    order_service_url: HttpUrl = Field(alias="FAIRLINE_ORDER_SERVICE_URL")
+    gateway_url: HttpUrl = Field(alias="FAIRLINE_GATEWAY_URL", description="where buyers reach the gateway")
+    notifier_url: WsUrl = Field(alias="FAIRLINE_NOTIFIER_URL", description="where buyers reach the notifier")
+    order_service_url: HttpUrl = Field(
+        alias="FAIRLINE_ORDER_SERVICE_URL", description="internal address of the order service"
+    )
 
 
 class OperatorSettings(BaseSettings):
     """Of the gateway: the first key, with which the others are made."""
 
-    operator_key: SecretStr | None = Field(None, alias="FAIRLINE_OPERATOR_KEY", description="an admin's key")
+    operator_key: SecretStr | None = Field(
+        None, alias="FAIRLINE_OPERATOR_KEY", description="an admin's key, with which others are made"
+    )
 
 
 _SHARED: Final = (
