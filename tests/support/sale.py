@@ -295,6 +295,10 @@ class SaleDriver:
         """The tickets that wait, the next to go first."""
         return [each.decode() for each in await self.raw.zrange(self.keys.line[self._at(sku)], 0, -1)]
 
+    async def leased(self) -> list[str]:
+        """The tickets that are admitted."""
+        return [each.decode() for each in await self.raw.zrange(self.keys.leases, 0, -1)]
+
     async def returned(self, sku: str | None = None) -> list[int]:
         """The serials that came back."""
         return [int(each) for each in await self.raw.zrange(self.keys.returned[self._at(sku)], 0, -1)]
