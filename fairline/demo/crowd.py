@@ -2,15 +2,16 @@
 
 A fixed number of connections carries the requests, each one at a time (a closed loop), so nothing grows with the
 number of buyers but the log. A request whose answer was lost, or that was told to come back later, is sent again
-with the same idempotency key until ``give_up_s``.
+with the same idempotency key until ``give_up_s``, by the next gateway if there are several.
 """
 
 import asyncio
 import random
 import resource
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
+from itertools import cycle
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ import msgspec
 
 from fairline.demo.http import Answer, Connection
 from fairline.demo.listener import Ear
-from fairline.demo.log import JOINED, LIVE, Call, Held, Log, Told
+from fairline.demo.log import JOINED, LIVE, Call, Held, Log, PutOff, Told
 from fairline.demo.scenario import Scenario
 
 CONNECTIONS: Final = 64
@@ -63,12 +64,25 @@ class Crowd:
     """Everybody who comes to one sale. ``play`` once, then ``ask_again``; ``log`` may be looked at in between."""
 
     def __init__(
-        self, scenario: Scenario, gateway_url: str, *, connections: int = CONNECTIONS, give_up_s: float = 60.0
+        self,
+        scenario: Scenario,
+        *gateway_urls: str,
+        notifier_urls: Sequence[str] = (),
+        connections: int = CONNECTIONS,
+        over_s: float = 0.0,
+        give_up_s: float = 60.0,
     ) -> None:
+        """Comes as fast as it is answered, or evenly over ``over_s`` seconds if that is later.
+
+        Where several addresses are given, the crowd is spread over them; without ``notifier_urls`` each buyer listens
+        where the gateway says.
+        """
         self.log = Log()
-        self._gateway_url = gateway_url
-        self._asked = scenario.asked()
-        self._path = f"{urlsplit(gateway_url).path.rstrip('/')}/sales/{scenario.sale_id}/tickets"
+        self._gateway_urls = gateway_urls
+        self._notifiers = cycle([urlsplit(url).netloc for url in notifier_urls] or [""])
+        self._asked = enumerate(scenario.asked())
+        self._every_s = over_s / scenario.requests
+        self._path = f"{urlsplit(gateway_urls[0]).path.rstrip('/')}/sales/{scenario.sale_id}/tickets"
         self._connections = connections
         self._give_up_s = give_up_s
         self._ear = Ear(self.log, sockets=_sockets_we_may_open())
@@ -80,8 +94,8 @@ class Crowd:
         deadline = self.log.began_s + self._give_up_s
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(self._connections):
-                    group.create_task(self._send(deadline))
+                for number in range(self._connections):
+                    group.create_task(self._send(number, deadline))
             left_s = max(0.1, deadline - time.monotonic())
             if self._following:
                 await asyncio.wait(self._following, timeout=left_s)
@@ -94,17 +108,18 @@ class Crowd:
         """Ask the status of every ticket once, so that it can be compared with what was told before."""
         tickets = iter(list(self.log.tickets.values()))
         async with asyncio.TaskGroup() as group:
-            for _ in range(self._connections):
-                group.create_task(self._check(tickets))
+            for number in range(self._connections):
+                group.create_task(self._check(number, tickets))
 
-    async def _send(self, deadline: float) -> None:
-        with Connection(self._gateway_url) as connection:
-            for buyer_id, sku, key in self._asked:
+    async def _send(self, number: int, deadline: float) -> None:
+        with self._connection(number) as connection:
+            for at, (buyer_id, sku, key) in self._asked:
+                await asyncio.sleep(max(0.0, self.log.began_s + at * self._every_s - time.monotonic()))
                 call = Call(buyer_id, sku, key, time.monotonic())
                 self.log.calls.append(call)
                 body = _encode({"sku": sku, "buyer_id": buyer_id})
                 ask = partial(connection.post, self._path, body, idempotency_key=key)
-                answer = await _until_answered(ask, call, deadline)
+                answer = await self._until_answered(ask, call, deadline)
                 if answer is not None:
                     self._note(call, answer)
 
@@ -127,7 +142,7 @@ class Crowd:
             arrival=said.arrival,
             token=said.token,
             status_url=said.status_url,
-            ws_url=said.ws_url,
+            ws_url=self._socket(said.ws_url),
             sent_s=call.sent_s,
             answered_s=call.answered_s,
             told=[Told(call.answered_s, "join", said.state, said.reason)],
@@ -140,37 +155,51 @@ class Crowd:
         self._following.add(task)
         task.add_done_callback(self._following.discard)
 
-    async def _check(self, tickets: Iterator[Held]) -> None:
-        with Connection(self._gateway_url) as connection:
+    def _connection(self, number: int) -> Connection:
+        """The crowd's connections begin at one server after the other."""
+        first = number % len(self._gateway_urls)
+        return Connection(*self._gateway_urls[first:], *self._gateway_urls[:first])
+
+    def _socket(self, url: str) -> str:
+        """Where this buyer listens."""
+        return urlsplit(url)._replace(netloc=next(self._notifiers) or urlsplit(url).netloc).geturl()
+
+    async def _check(self, number: int, tickets: Iterator[Held]) -> None:
+        with self._connection(number) as connection:
             for held in tickets:
                 call = Call(held.buyer_id, held.sku, "", time.monotonic())
                 ask = partial(connection.get, urlsplit(held.status_url).path, token=held.token)
-                answer = await _until_answered(ask, call, time.monotonic() + STATUS_WITHIN_S)
+                answer = await self._until_answered(ask, call, time.monotonic() + STATUS_WITHIN_S)
                 if answer is None or answer.status != 200:  # noqa: PLR2004 - HTTP's word for yes
                     held.trouble.append(f"its status could not be had: {_code(answer) if answer else 'no answer'}")
                     continue
                 said = _status(answer.body)
                 held.told.append(Told(time.monotonic(), "status", said.state, said.reason, said.units))
 
-
-async def _until_answered(ask: Callable[[], Awaitable[Answer]], call: Call, deadline: float) -> Answer | None:
-    """The first answer that is not "later"; the last of those when the time is over; nothing when there was none."""
-    answer: Answer | None = None
-    while True:
-        call.attempts += 1
-        pause_s = random.uniform(0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**call.attempts))  # noqa: S311 - jitter
-        try:
-            answer = await ask()
-        except OSError:
-            pass
-        else:
-            call.answered_s = time.monotonic()
-            if answer.status not in _LATER:
+    async def _until_answered(self, ask: Callable[[], Awaitable[Answer]], call: Call, deadline: float) -> Answer | None:
+        """The first answer that is not "later"; the last of those when the time is over; nothing if there was none."""
+        answer: Answer | None = None
+        while True:
+            call.attempts += 1
+            pause_s = random.uniform(0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**call.attempts))  # noqa: S311 - jitter
+            asked_s = time.monotonic()
+            try:
+                answer = await ask()
+            except OSError as error:
+                self._put_off(asked_s, 0, type(error).__name__)
+            else:
+                call.answered_s = time.monotonic()
+                if answer.status not in _LATER:
+                    return answer
+                self._put_off(asked_s, answer.status, _code(answer), answer.retry_after_s)
+                pause_s += answer.retry_after_s
+            if time.monotonic() + pause_s > deadline:
                 return answer
-            pause_s += answer.retry_after_s
-        if time.monotonic() + pause_s > deadline:
-            return answer
-        await asyncio.sleep(pause_s)
+            await asyncio.sleep(pause_s)
+
+    def _put_off(self, asked_s: float, status: int, word: str, retry_after_s: float = 0.0) -> None:
+        now = time.monotonic()
+        self.log.put_off.append(PutOff(now, now - asked_s, status, word, retry_after_s))
 
 
 def _code(answer: Answer) -> str:

@@ -5,6 +5,7 @@ request here, 92 us with aiohttp (2 cores, 64 connections, a 400-byte answer).
 """
 
 import asyncio
+from itertools import cycle
 from typing import Final, Self, cast
 from urllib.parse import urlsplit
 
@@ -91,37 +92,34 @@ class _Wire(asyncio.Protocol):
 
 
 class Connection:
-    """One connection to one server; opened when first used and again after it was lost."""
+    """One connection; opened when first used and again after it was lost, then to the next of the servers given."""
 
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
-        self._authority = parts.netloc.encode()
+    def __init__(self, *urls: str) -> None:
+        self._servers = cycle([urlsplit(url) for url in urls])
+        self._authority = b""
         self._wire: _Wire | None = None
 
     async def post(self, path: str, body: bytes, *, idempotency_key: str) -> Answer:
         """POST JSON. Raises ``OSError`` (or ``TimeoutError``, which is one) when there is no answer."""
         return await self._ask(
-            b"POST %b HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\nIdempotency-Key: %b\r\n"
-            b"Content-Length: %d\r\n\r\n%b"
-            % (path.encode(), self._authority, idempotency_key.encode(), len(body), body)
+            b"POST %b HTTP/1.1\r\nContent-Type: application/json\r\nIdempotency-Key: %b\r\nContent-Length: %d\r\n"
+            % (path.encode(), idempotency_key.encode(), len(body)),
+            body,
         )
 
     async def get(self, path: str, *, token: str) -> Answer:
         """GET with a ticket's token. Raises as ``post``."""
-        return await self._ask(
-            b"GET %b HTTP/1.1\r\nHost: %b\r\nAuthorization: Bearer %b\r\n\r\n"
-            % (path.encode(), self._authority, token.encode())
-        )
+        return await self._ask(b"GET %b HTTP/1.1\r\nAuthorization: Bearer %b\r\n" % (path.encode(), token.encode()))
 
-    async def _ask(self, request: bytes) -> Answer:
+    async def _ask(self, head: bytes, body: bytes = b"") -> Answer:
         if self._wire is None or self._wire.closed:
-            loop = asyncio.get_running_loop()
+            server, loop = next(self._servers), asyncio.get_running_loop()
+            self._authority = server.netloc.encode()
             async with asyncio.timeout(ANSWER_WITHIN_S):
-                _, self._wire = await loop.create_connection(_Wire, self._host, self._port)
+                _, self._wire = await loop.create_connection(_Wire, server.hostname or "127.0.0.1", server.port or 80)
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
-                return await self._wire.ask(request)
+                return await self._wire.ask(b"%bHost: %b\r\n\r\n%b" % (head, self._authority, body))
         except BaseException:
             self._wire.close()  # a late answer must not be taken for that of the next request
             raise

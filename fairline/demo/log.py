@@ -35,6 +35,20 @@ class Call:
     attempts: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """An attempt that was to be made again, and how long it had taken: refused for now, or with no answer at all.
+
+    ``status`` is 0 where there was no answer; ``word`` is the refusal's code, or what became of the connection.
+    """
+
+    at_s: float
+    took_s: float
+    status: int
+    word: str
+    retry_after_s: float = 0.0
+
+
 @dataclass(slots=True)
 class Told:
     """A state that a buyer was told, and how. ``units`` is None where the answer does not tell them."""
@@ -112,6 +126,7 @@ class Log:
     began_s: float = 0.0
     calls: list[Call] = field(default_factory=list)
     tickets: dict[str, Held] = field(default_factory=dict)
+    put_off: list[PutOff] = field(default_factory=list)
     frames: int = 0
     connections: int = 0
 

@@ -1,8 +1,8 @@
 """What Redis and Postgres say themselves: sampled while the sale runs, and read in full at its end.
 
-Nothing here goes through a service. A sample is one ``HGETALL`` of the counts, so it is one instant of the sale. The
-sale's own channel gives the order in which tickets were admitted: the first time a ticket's id is published is its
-first move, and Redis has one order for all of them.
+Nothing here goes through a service, and while a server is away there are no samples. A sample is one ``HGETALL`` of
+the counts, so it is one instant of the sale. The sale's own channel gives the order in which tickets were admitted: the
+first time a ticket's id is published is its first move, and Redis has one order for all of them.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import Final, Self, cast
 import asyncpg
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from fairline.states import State
 from fairline.store.client import connect
@@ -119,7 +120,7 @@ class Watch:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._postgres = await asyncpg.connect(self._dsn, timeout=10, command_timeout=10)
+        await self._connected()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -150,8 +151,8 @@ class Watch:
 
     async def rows(self) -> list[Row]:
         """Every unit sold, from the view that shops read."""
-        assert self._postgres is not None  # noqa: S101 - entered
-        found = await self._postgres.fetch(
+        postgres = await self._connected()
+        found = await postgres.fetch(
             "SELECT sku, unit, buyer_id, ticket_id FROM sold WHERE sale_id = $1", self._keys.sale_id
         )
         return [Row(row["sku"], row["unit"], row["buyer_id"], str(row["ticket_id"])) for row in found]
@@ -190,20 +191,24 @@ class Watch:
 
     async def _sample(self) -> None:
         while True:
-            async with self._redis.pipeline(transaction=True) as both:
-                both.hgetall(self._keys.counts)
-                both.zcard(self._keys.leases)
-                counts, in_flight = await both.execute()
-            self.seen.samples.append(Sample(time.monotonic(), in_flight, _counts(counts, self._keys.skus)))
+            with contextlib.suppress(RedisError, OSError):
+                async with self._redis.pipeline(transaction=True) as both:
+                    both.hgetall(self._keys.counts)
+                    both.zcard(self._keys.leases)
+                    counts, in_flight = await both.execute()
+                self.seen.samples.append(Sample(time.monotonic(), in_flight, _counts(counts, self._keys.skus)))
             await asyncio.sleep(REDIS_EVERY_S)
 
+    async def _connected(self) -> asyncpg.Connection:
+        if self._postgres is None or self._postgres.is_closed():
+            self._postgres = await asyncpg.connect(self._dsn, timeout=10, command_timeout=10)
+        return self._postgres
+
     async def _count_rows(self) -> None:
-        assert self._postgres is not None  # noqa: S101 - entered
         while True:
-            with contextlib.suppress(asyncpg.PostgresConnectionError):
-                count = await self._postgres.fetchval(
-                    "SELECT count(*) FROM sold WHERE sale_id = $1", self._keys.sale_id
-                )
+            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                postgres = await self._connected()
+                count = await postgres.fetchval("SELECT count(*) FROM sold WHERE sale_id = $1", self._keys.sale_id)
                 if count != self.seen.rows:
                     self.seen.rows, self.seen.last_row_s = count, time.monotonic()
             await asyncio.sleep(POSTGRES_EVERY_S)

@@ -1,3 +1,4 @@
+import asyncio
 from functools import partial
 
 from aiohttp import web
@@ -7,6 +8,7 @@ from fairline.demo.log import JOINED, LIVE, NO_ANSWER, Log, percentiles
 from fairline.demo.scenario import Scenario
 from fairline.frames import CloseCode
 from tests.support.fake_sale import FakeSale, fake_sale, go_away, hang_up, refuse
+from tests.support.stack import eventually
 
 SCENARIO = Scenario(sale_id="fake", seed=7, buyers=50, requests=6, items=1, stock=2)
 
@@ -49,6 +51,45 @@ async def test_come_back_later_is_obeyed() -> None:
         log = await played(sale)
     assert log.answers() == {JOINED: 6}
     assert max(log.join_ms()) >= 1000
+
+
+async def test_what_was_put_off_is_kept_with_the_time_it_took() -> None:
+    async with fake_sale() as sale:
+        sale.bad_joins = [lambda _: refuse(503, "overloaded", retry_after="1"), hang_up]
+        log = await played(sale)
+    said = [(each.status, each.word, each.retry_after_s) for each in log.put_off]
+    assert sorted(said) == [(0, "ConnectionError", 0), (503, "overloaded", 1)]
+    assert all(0 < each.took_s < 10 for each in log.put_off)
+
+
+async def test_the_crowd_is_spread_over_gateways_and_goes_to_the_next_when_one_is_away() -> None:
+    async with fake_sale() as gone:
+        away = gone.url
+    async with fake_sale() as first, fake_sale() as second:
+        crowd = Crowd(SCENARIO, away, first.url, second.url, connections=3, give_up_s=20)
+        await crowd.play()
+    assert crowd.log.answers() == {JOINED: 6}
+    assert first.asked
+    assert second.asked
+    assert {each.status for each in crowd.log.put_off} == {0}
+
+
+async def test_buyers_listen_where_they_are_told_to() -> None:
+    async with fake_sale() as sale:
+        crowd = Crowd(SCENARIO, sale.url, notifier_urls=["ws://127.0.0.1:1", sale.url.replace("http", "ws")])
+        task = asyncio.create_task(crowd.play())
+        await eventually(lambda: sum(held.outcome is not None for held in crowd.log.tickets.values()) == 3)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert sum(held.ws_url.startswith("ws://127.0.0.1:1/") for held in crowd.log.tickets.values()) == 3
+
+
+async def test_a_crowd_may_take_its_time() -> None:
+    async with fake_sale() as sale:
+        crowd = Crowd(SCENARIO, sale.url, over_s=0.3)
+        await crowd.play()
+    sent = [call.sent_s - crowd.log.began_s for call in crowd.log.calls]
+    assert all(at >= number * 0.05 for number, at in enumerate(sorted(sent)))
 
 
 async def test_refusals_are_counted_by_their_codes() -> None:
