@@ -1,6 +1,6 @@
 """A gateway in this process, on a real Redis and a real port, and a client that talks HTTP to it.
 
-Postgres is played by hand: ``acknowledging`` answers every change of every sale, as the order service would.
+Postgres is played by hand: ``acknowledging`` answers every change of a sale, as the order service would.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from fairline.store.keys import SaleKeys
 from fairline.store.room import Room
 from gateway.app import Gateway
 from gateway.settings import GatewaySettings
+from tests.support.openapi import Contract
 from tests.support.sale import a_name
 
 TOKEN_KEYS: Final = "test:" + "a secret of the tests that is long enough"
@@ -53,6 +54,7 @@ class Api:
     gateway: Gateway
     redis: Redis
     session: aiohttp.ClientSession
+    contract: Contract
 
     async def call(
         self,
@@ -62,9 +64,13 @@ class Api:
         *,
         data: Any = None,
         key: str | None = None,
+        check: bool = True,
         **headers: str,
     ) -> Reply:
-        """One request: ``body`` goes as JSON, ``data`` as it is, ``key`` as bearer; headers with ``_`` for ``-``."""
+        """One request: ``body`` goes as JSON, ``data`` as it is, ``key`` as bearer; headers with ``_`` for ``-``.
+
+        The answer must be one that the OpenAPI document allows.
+        """
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if key is not None:
             sent["authorization"] = f"Bearer {key}"
@@ -75,6 +81,8 @@ class Api:
         async with self.session.request(method, self.url + path, data=data, headers=sent) as answer:
             content = await answer.read()
             said = json.loads(content) if "json" in answer.content_type and content else None
+            if check:
+                self.contract.check(method, path, answer.status, answer.content_type, said)
             return Reply(answer.status, answer.headers, content, said)
 
     async def admin(self, method: str, path: str, body: Any = None, *, key: str = FIRST_KEY) -> Reply:
@@ -85,7 +93,7 @@ class Api:
         self, sale_id: str, buyer: str, sku: str = "seat", *, request: str | None = None, **more: Any
     ) -> Reply:
         """A join, with an Idempotency-Key where ``request`` is given."""
-        headers = {} if request is None else {"idempotency_key": request}
+        headers: Any = {} if request is None else {"idempotency_key": request}
         return await self.call("POST", f"/sales/{sale_id}/tickets", {"sku": sku, "buyer_id": buyer, **more}, **headers)
 
     async def sale(self, *, opened: bool = True, stock: int = 3, **definition: Any) -> str:
@@ -115,13 +123,12 @@ async def acknowledge(redis: Redis, sale_id: str) -> None:
 
 
 @asynccontextmanager
-async def acknowledging(redis: Redis) -> AsyncIterator[None]:
-    """Acknowledge every change of every sale, a moment later."""
+async def acknowledging(redis: Redis, sale_id: str) -> AsyncIterator[None]:
+    """Acknowledge every change of a sale, a moment later."""
 
     async def go_on() -> None:
         while True:
-            for sale_id in await Room(redis).sale_ids():
-                await acknowledge(redis, sale_id)
+            await acknowledge(redis, sale_id)
             await asyncio.sleep(0.02)
 
     task = asyncio.create_task(go_on(), name="postgres, played")
@@ -173,7 +180,7 @@ async def a_gateway(redis_url: str, **more: str) -> AsyncIterator[Api]:
             async with asyncio.timeout(10):
                 while not server.server.started:  # noqa: ASYNC110 - uvicorn has no event for it
                     await asyncio.sleep(0.005)
-            yield Api(settings.gateway_url, gateway, redis, session)
+            yield Api(settings.gateway_url, gateway, redis, session, Contract(gateway.document))
         finally:
             await session.close()
             stopping.set()
