@@ -1,8 +1,9 @@
 """Admit, validate, reserve: how the tickets of one sale get from the line to an order.
 
 Owns the leases it asked for, nothing else: a controller that dies loses no ticket, because a lease that ends returns to
-its place. Up to ``batches`` batches are under validation at a time; any number of controllers may work on one sale.
-Nothing is decided after the lease's own end, counted on the monotonic clock from before admit was sent (L4).
+its place. At most ``batch * batches`` tickets are under decision at a time, and no more than the validator may be asked
+about; any number of controllers may work on one sale. Nothing is decided after the lease's own end, counted on the
+monotonic clock from before admit was sent (L4).
 """
 
 import asyncio
@@ -14,14 +15,17 @@ from dataclasses import dataclass
 from admission.settings import AdmissionSettings
 from admission.stock import Admitted, Stock
 from admission.validators import YES, BreakerOpenError, Check, NoAnswerError
-from fairline.errors import UnavailableError
+from fairline.errors import FencedError, UnavailableError
 from fairline.runtime import logs
 from fairline.runtime.metrics import Metrics
 from fairline.runtime.retry import retry
+from fairline.runtime.services import cancelled
 
 log = logs.get(__name__)
 
 NOT_OPEN_REST_S = 0.2
+
+Said = str | BaseException
 
 
 @dataclass(frozen=True)
@@ -37,28 +41,35 @@ class Controller:
         self._stock = stock
         self._settings = settings
         self._metrics = metrics
-        self._lease: str | None = None
+        self._unanswered: _Lease | None = None
+        self._resting_until = 0.0
+        self._deciding = 0
         self._handling: set[asyncio.Task[None]] = set()
 
     async def run_once(self, check: Check, lease_ms: int) -> int:
-        """Admit one batch and start to decide about it; how many tickets. Waits while ``batches`` are under way."""
-        if check.resting:
+        """Admit one batch and start to decide about it; how many tickets.
+
+        Where no more may be under decision it waits a tick for one that ends, and returns how many there are.
+        """
+        limits = self._settings
+        if check.resting or time.monotonic() < self._resting_until:
             return 0
-        while len(self._handling) >= self._settings.batches:
-            await asyncio.wait(self._handling, return_when=asyncio.FIRST_COMPLETED)
-        asked_at = time.monotonic()
-        # The same lease until it is answered, so that a lost answer loses no ticket (L1).
-        self._lease = self._lease or uuid.uuid4().hex
-        lease = _Lease(self._lease, asked_at + (lease_ms - self._settings.margin_ms) / 1000)
+        room = min(check.at_once, limits.batch * limits.batches) - self._deciding
+        if room <= 0:
+            under_way = self._deciding
+            await asyncio.wait(self._handling, timeout=limits.tick_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
+            return under_way
+        lease = self._unanswered = self._next_lease(lease_ms)
         reply = await self._stock.admit(
-            lease.id, lease_ms=lease_ms, most=self._settings.batch, outbox_limit=self._settings.outbox_limit
+            lease.id, lease_ms=lease_ms, most=min(room, limits.batch), outbox_limit=limits.outbox_limit
         )
-        self._lease = None
+        self._unanswered = None
+        if reply.word == "NOT_OPEN":
+            self._resting_until = time.monotonic() + NOT_OPEN_REST_S
         if not reply.tickets:
-            if reply.word == "NOT_OPEN":
-                await asyncio.sleep(NOT_OPEN_REST_S)
             return 0
         self._metrics.admitted.labels(self._stock.sale_id).inc(len(reply.tickets))
+        self._deciding += len(reply.tickets)
         task = asyncio.create_task(self._decide(lease, reply.tickets, check), name=f"decide {lease.id}")
         self._handling.add(task)
         task.add_done_callback(self._handling.discard)
@@ -69,44 +80,80 @@ class Controller:
         if self._handling:
             await asyncio.wait(self._handling)
 
-    async def _decide(self, lease: _Lease, tickets: list[Admitted], check: Check) -> None:
-        try:
-            answers = await self._validate(lease, tickets, check)
-            accepted = [ticket.ticket_id for ticket, said in answers if said == YES]
-            declined = [(ticket.ticket_id, said) for ticket, said in answers if isinstance(said, str) and said != YES]
-            # While the shop is left alone, nobody's tries are spent on it (L5).
-            no_answer = (BreakerOpenError, NoAnswerError) if check.resting else BreakerOpenError
-            given_back = [ticket.ticket_id for ticket, said in answers if isinstance(said, no_answer)]
-            if accepted:
-                words = await self._until(
-                    lease, lambda: self._stock.reserve(lease.id, accepted, redrive_ms=self._settings.redrive_after_ms)
-                )
-                self._metrics.reserved.labels(self._stock.sale_id).inc(words.count("RESERVED"))
-            if declined:
-                await self._until(lease, lambda: self._stock.decline(lease.id, declined))
-            if given_back:
-                await self._until(lease, lambda: self._stock.give_back(lease.id, given_back))
-        except Exception as error:  # noqa: BLE001 - the lease's end puts everything back; the next batch may do better
-            log.warning("batch not decided", sale=self._stock.sale_id, lease=lease.id, error=repr(error))
+    async def close(self) -> None:
+        """Give up what is still under way: those leases end by themselves. A second call does nothing more."""
+        await cancelled(*self._handling)
 
-    async def _validate(
-        self, lease: _Lease, tickets: list[Admitted], check: Check
-    ) -> list[tuple[Admitted, str | BaseException]]:
-        """An answer for each ticket, or why there is none; all at once, cancelled at the end of the lease."""
-        asking = [asyncio.ensure_future(check(ticket)) for ticket in tickets]
+    def _next_lease(self, lease_ms: int) -> _Lease:
+        """A new lease, or the one of a call that was not answered, so that a lost answer loses no ticket (L1).
+
+        Its time counts from that call, which may have been carried out. One with less than half of it left is not taken
+        up again: there would be no time to decide about whom it admits now.
+        """
+        now = time.monotonic()
+        new = _Lease(uuid.uuid4().hex, now + (lease_ms - self._settings.margin_ms) / 1000)
+        old = self._unanswered
+        if old is None or old.ends - now < (new.ends - now) / 2:
+            return new
+        return _Lease(old.id, min(old.ends, new.ends))
+
+    async def _decide(self, lease: _Lease, tickets: list[Admitted], check: Check) -> None:
+        """Ask about all at once, and write what is answered as it comes: nobody waits for the slowest of a batch."""
+        asking = {asyncio.create_task(_ask(check, ticket)): ticket for ticket in tickets}
+        waiting, unanswered, undecided = set(asking), list[Admitted](), len(tickets)
         try:
-            await asyncio.wait(asking, timeout=max(0.0, lease.ends - time.monotonic()))
+            while waiting and (left := lease.ends - time.monotonic()) > 0:
+                done, waiting = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                answers = [(asking[each], _said(each)) for each in done]
+                unanswered += [ticket for ticket, said in answers if isinstance(said, NoAnswerError)]
+                await self._write(lease, answers)
+                undecided -= len(done)
+                self._deciding -= len(done)
+            if unanswered and check.resting:
+                # Once the shop is left alone, nobody's try is spent on what led there (L5).
+                await self._give_back(lease, unanswered)
+        except (UnavailableError, FencedError) as error:
+            # The lease's end puts everything back, and the next batch may do better.
+            log.warning("batch not decided", sale=self._stock.sale_id, lease=lease.id, error=repr(error))
+        except Exception:
+            log.exception("batch not decided", sale=self._stock.sale_id, lease=lease.id)
         finally:
-            for each in asking:
-                each.cancel()
-        said = await asyncio.gather(*asking, return_exceptions=True)
+            self._deciding -= undecided
+            self._metrics.validated.labels(self._stock.sale_id, "none").inc(len(waiting))
+            await cancelled(*asking)
+
+    async def _write(self, lease: _Lease, answers: list[tuple[Admitted, Said]]) -> None:
+        """Carry out what the shop said of some tickets. One of whom it said nothing keeps its lease until that ends."""
+        accepted = [ticket.ticket_id for ticket, said in answers if said == YES]
+        declined = [(ticket.ticket_id, said) for ticket, said in answers if isinstance(said, str) and said != YES]
+        not_asked = [ticket for ticket, said in answers if isinstance(said, BreakerOpenError)]
         count = self._metrics.validated.labels
-        for answer in said:
-            kind = "none" if isinstance(answer, BaseException) else "yes" if answer == YES else "no"
-            count(self._stock.sale_id, kind).inc()
-            if isinstance(answer, Exception) and not isinstance(answer, (NoAnswerError, BreakerOpenError)):
-                log.error("validator failed", sale=self._stock.sale_id, error=repr(answer))
-        return list(zip(tickets, said, strict=True))
+        for answer, number in (("yes", accepted), ("no", declined)):
+            count(self._stock.sale_id, answer).inc(len(number))
+        count(self._stock.sale_id, "none").inc(len(answers) - len(accepted) - len(declined))
+        for _, said in answers:
+            if isinstance(said, BaseException) and not isinstance(said, (NoAnswerError, BreakerOpenError)):
+                log.error("validator failed", sale=self._stock.sale_id, error=repr(said))
+        if accepted:
+            words = await self._until(
+                lease, lambda: self._stock.reserve(lease.id, accepted, redrive_ms=self._settings.redrive_after_ms)
+            )
+            self._metrics.reserved.labels(self._stock.sale_id).inc(words.count("RESERVED"))
+            self._note(lease, words)
+        if declined:
+            self._note(lease, await self._until(lease, lambda: self._stock.decline(lease.id, declined)))
+        if not_asked:
+            await self._give_back(lease, not_asked)
+
+    async def _give_back(self, lease: _Lease, tickets: list[Admitted]) -> None:
+        ids = [ticket.ticket_id for ticket in tickets]
+        self._note(lease, await self._until(lease, lambda: self._stock.give_back(lease.id, ids)))
+
+    def _note(self, lease: _Lease, words: list[str]) -> None:
+        """Log what should not happen: a lease that Redis had ended already, or no unit for an admitted ticket (L6)."""
+        for word in ("STALE", "NO_UNIT"):
+            if number := words.count(word):
+                log.warning("tickets not decided", sale=self._stock.sale_id, lease=lease.id, word=word, tickets=number)
 
     async def _until(self, lease: _Lease, call: Callable[[], Awaitable[list[str]]]) -> list[str]:
         """Call a script until Redis answers or the lease is over; calling it again is safe (L2)."""
@@ -114,3 +161,13 @@ class Controller:
         if left <= 0:
             raise UnavailableError("the lease ended before a decision could be written")
         return await retry(call, on=UnavailableError, attempts=1000, longest_s=0.5, within_s=left)
+
+
+async def _ask(check: Check, ticket: Admitted) -> str:
+    return await check(ticket)
+
+
+def _said(asked: asyncio.Task[str]) -> Said:
+    if asked.cancelled():
+        return asyncio.CancelledError()
+    return asked.exception() or asked.result()

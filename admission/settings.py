@@ -13,10 +13,10 @@ class AdmissionSettings(ProcessSettings, RedisSettings, KafkaSettings):
     SECTION: ClassVar[str] = "ADMISSION"
     model_config = section("ADMISSION")
 
-    tick_ms: int = Field(25, ge=5, le=1000, description="rest between two looks at a line that moves")
-    keep_ms: int = Field(100, ge=10, le=5000, description="rest between two rounds of reaping and sweeping")
+    tick_ms: int = Field(25, ge=5, le=500, description="rest between two looks at a line that moves")
+    keep_ms: int = Field(100, ge=10, le=500, description="rest between two rounds of reaping and sweeping")
     batch: int = Field(200, ge=1, le=1000, description="tickets admitted in one call")
-    batches: int = Field(8, ge=1, le=64, description="admitted batches under validation at a time, for each sale")
+    batches: int = Field(8, ge=1, le=64, description="times batch: tickets under decision at a time, for each sale")
     lease_ms: int = Field(
         10_000, ge=200, le=600_000, description="how long a controller may decide; longer where a validator needs it"
     )
@@ -31,7 +31,7 @@ class AdmissionSettings(ProcessSettings, RedisSettings, KafkaSettings):
     redrive_longest_ms: int = Field(300_000, ge=200, le=3_600_000, description="what that doubles up to")
     settle_batch: int = Field(500, ge=1, le=5000, description="results taken from Kafka at a time")
     validator_tries: int = Field(2, ge=1, le=5, description="requests to the shop for one ticket and admission")
-    validator_connections: int = Field(100, ge=1, le=1000, description="open requests to one shop")
+    validator_connections: int = Field(100, ge=1, le=1000, description="requests to a shop at a time, for each sale")
     breaker_failures: int = Field(5, ge=1, le=1000, description="failures in a row that leave the shop alone")
     breaker_rest_ms: int = Field(2_000, ge=100, le=600_000, description="how long the shop is left alone")
 

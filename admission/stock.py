@@ -5,6 +5,7 @@ unanswered call was carried out is unknown, and calling it again finds out.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Literal
 
 import msgspec
@@ -62,6 +63,26 @@ class Verdict(msgspec.Struct, array_like=True, frozen=True):
     sku: str
 
 
+class _Scripts:
+    def __init__(self) -> None:
+        self.admit = Script(PACKAGE, "admit", AdmitReply)
+        self.reserve = Script(PACKAGE, "reserve", WordsReply)
+        self.decline = Script(PACKAGE, "decline", WordsReply)
+        self.give_back = Script(PACKAGE, "give_back", WordsReply)
+        self.reap = Script(PACKAGE, "reap", CountReply)
+        self.settle = Script(PACKAGE, "settle", CountReply)
+        self.sweep = Script(PACKAGE, "sweep", CountReply)
+        self.close = Script(PACKAGE, "close", CountReply)
+        self.redrive = Script(PACKAGE, "redrive", CountReply)
+        self.applied = Script(PACKAGE, "applied", CountReply)
+
+
+@cache
+def _scripts() -> _Scripts:
+    """Read once a process: to read and hash them all takes a millisecond, and the settler needs them for each batch."""
+    return _Scripts()
+
+
 class Stock:
     """One sale's tickets and units, as admission moves them. ``skus`` are all of the sale."""
 
@@ -70,21 +91,12 @@ class Stock:
         self._redis = redis
         self._skus = tuple(skus)
         self._keys = SaleKeys(sale_id, self._skus)
-        self._admit = Script(PACKAGE, "admit", AdmitReply)
-        self._reserve = Script(PACKAGE, "reserve", WordsReply)
-        self._decline = Script(PACKAGE, "decline", WordsReply)
-        self._give_back = Script(PACKAGE, "give_back", WordsReply)
-        self._reap = Script(PACKAGE, "reap", CountReply)
-        self._settle = Script(PACKAGE, "settle", CountReply)
-        self._sweep = Script(PACKAGE, "sweep", CountReply)
-        self._close = Script(PACKAGE, "close", CountReply)
-        self._redrive = Script(PACKAGE, "redrive", CountReply)
-        self._applied = Script(PACKAGE, "applied", CountReply)
+        self._scripts = _scripts()
 
     async def admit(self, lease: str, *, lease_ms: int, most: int, outbox_limit: int) -> AdmitReply:
         """Lease the next tickets; ADMITTED (may be none), NOT_OPEN or OUTBOX_FULL. Same lease, same tickets (L1)."""
         with answering():
-            return await self._admit(
+            return await self._scripts.admit(
                 self._redis,
                 SaleKeys(self.sale_id, self._skus, lease=lease),
                 lease=lease,
@@ -98,7 +110,7 @@ class Stock:
     async def reserve(self, lease: str, ids: Sequence[str], *, redrive_ms: int) -> list[str]:
         """RESERVED, DECLINED, STALE or NO_UNIT for each ticket; all or nothing for each."""
         with answering():
-            reply = await self._reserve(
+            reply = await self._scripts.reserve(
                 self._redis,
                 self._keys,
                 lease=lease,
@@ -112,7 +124,7 @@ class Stock:
     async def decline(self, lease: str, declined: Sequence[tuple[str, str]]) -> list[str]:
         """DECLINED or STALE for each (ticket_id, reason)."""
         with answering():
-            reply = await self._decline(
+            reply = await self._scripts.decline(
                 self._redis, self._keys, lease=lease, declined=list(declined), moved=self._keys.moved
             )
         return reply.words
@@ -120,7 +132,7 @@ class Stock:
     async def give_back(self, lease: str, ids: Sequence[str]) -> list[str]:
         """WAITING or STALE for each ticket; the try does not count (L5)."""
         with answering():
-            reply = await self._give_back(
+            reply = await self._scripts.give_back(
                 self._redis, self._keys, lease=lease, ids=list(ids), skus=self._skus, moved=self._keys.moved
             )
         return reply.words
@@ -128,7 +140,7 @@ class Stock:
     async def reap(self, *, most: int, max_tries: int) -> CountReply:
         """End what leases have run out: (returned, lapsed)."""
         with answering():
-            return await self._reap(
+            return await self._scripts.reap(
                 self._redis, self._keys, most=most, max_tries=max_tries, skus=self._skus, moved=self._keys.moved
             )
 
@@ -137,18 +149,20 @@ class Stock:
         skus = tuple(dict.fromkeys(verdict.sku for verdict in verdicts))
         keys = SaleKeys(self.sale_id, skus)
         with answering():
-            return await self._settle(self._redis, keys, verdicts=list(verdicts), skus=skus, moved=keys.moved)
+            return await self._scripts.settle(self._redis, keys, verdicts=list(verdicts), skus=skus, moved=keys.moved)
 
     async def sweep(self, *, most: int) -> int:
         """Tell the tail of the line SOLD_OUT where that is true; how many."""
         with answering():
-            reply = await self._sweep(self._redis, self._keys, most=most, skus=self._skus, moved=self._keys.moved)
+            reply = await self._scripts.sweep(
+                self._redis, self._keys, most=most, skus=self._skus, moved=self._keys.moved
+            )
         return reply.count
 
     async def close(self, *, most: int, outbox_limit: int) -> CountReply:
         """After the end: NOT_ENDED, ENDED or CLOSED, and how many were declined."""
         with answering():
-            return await self._close(
+            return await self._scripts.close(
                 self._redis,
                 self._keys,
                 most=most,
@@ -160,7 +174,7 @@ class Stock:
     async def redrive(self, *, most: int, redrive_ms: int, longest_ms: int, outbox_limit: int) -> CountReply:
         """Put into the outbox again what nothing was heard of: (orders, changes of the sale)."""
         with answering():
-            return await self._redrive(
+            return await self._scripts.redrive(
                 self._redis,
                 self._keys,
                 most=most,
@@ -173,5 +187,5 @@ class Stock:
     async def applied(self, *, version: int, epoch: int) -> str:
         """Note what Postgres knows: APPLIED or OLD. Stock that was asked for up to then goes on sale (U3)."""
         with answering():
-            reply = await self._applied(self._redis, self._keys, version=version, epoch=epoch, skus=self._skus)
+            reply = await self._scripts.applied(self._redis, self._keys, version=version, epoch=epoch, skus=self._skus)
         return reply.word

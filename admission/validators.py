@@ -20,6 +20,7 @@ from fairline.runtime.retry import retry
 from fairline.sale import Validator
 
 YES: Final = ""  # anything else is the reason for a no
+NO_LIMIT: Final = 1_000_000
 MAX_ANSWER_BYTES: Final = 4096
 _REASON = re.compile(r"[a-z0-9_]{1,64}")
 
@@ -46,11 +47,16 @@ class Check(Protocol):
     def resting(self) -> bool:
         """Whether asking is pointless now: admission stops meanwhile (L5)."""
 
+    @property
+    def at_once(self) -> int:
+        """About how many tickets it may be asked at a time; more than that are not admitted."""
+
 
 class Accept:
     """Everybody may buy."""
 
     resting = False
+    at_once = NO_LIMIT
 
     async def __call__(self, ticket: Admitted) -> str:  # noqa: ARG002 - the port's signature
         """Yes."""
@@ -61,6 +67,7 @@ class Simulated:
     """Declines a share of the buyers, the same ones for the same seed."""
 
     resting = False
+    at_once = NO_LIMIT
 
     def __init__(self, share: float, seed: int) -> None:
         self._below = share * 2**32
@@ -84,17 +91,27 @@ class Breaker:
         self._trying = False
 
     @property
+    def failed(self) -> bool:
+        """Whether the last calls failed: none may go out, or only the one that tries again."""
+        return self._in_a_row >= self._limit
+
+    @property
     def open(self) -> bool:
         """Whether no call may go out now."""
-        return self._in_a_row >= self._limit and (self._trying or time.monotonic() < self._until)
+        return self.failed and (self._trying or time.monotonic() < self._until)
 
-    def try_once(self) -> None:
-        """Note that a call goes out; after a rest, only this one may."""
-        self._trying = self._in_a_row >= self._limit
+    def begin(self) -> bool:
+        """Note that a call goes out; whether it is the one that tries again. Hand that to ``end``, however it ends."""
+        trying = self.failed
+        self._trying = self._trying or trying
+        return trying
 
-    def record(self, *, ok: bool) -> None:
-        """Note how a call ended."""
-        self._trying = False
+    def end(self, *, ok: bool | None, trying: bool) -> None:
+        """Note how a call ended; None for one that we gave up ourselves, which says nothing of the endpoint."""
+        if trying:
+            self._trying = False
+        if ok is None:
+            return
         self._in_a_row = 0 if ok else self._in_a_row + 1
         if not ok:
             self._until = time.monotonic() + self._rest_s
@@ -113,28 +130,64 @@ class Http:
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, sale_id: str, *, url: str, timeout_s: float, tries: int, breaker: Breaker
+        self,
+        session: aiohttp.ClientSession,
+        sale_id: str,
+        *,
+        url: str,
+        timeout_s: float,
+        tries: int,
+        breaker: Breaker,
+        at_once: int = NO_LIMIT,
     ) -> None:
         self._session = session
         self._sale_id = sale_id
         self._url = url
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        # The library would round a limit above its threshold up to a whole second; leases are reckoned without (L4).
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, ceil_threshold=timeout_s + 1)
+        self._longest_s = (timeout_s + 1) * tries
         self._tries = tries
         self._breaker = breaker
+        self._at_once = at_once
 
     @property
     def resting(self) -> bool:
         """Whether the breaker is open."""
         return self._breaker.open
 
+    @property
+    def at_once(self) -> int:
+        """One while the shop is tried again: the others would only be admitted to be given back."""
+        return 1 if self._breaker.failed else self._at_once
+
     async def __call__(self, ticket: Admitted) -> str:
         """Ask, at most ``tries`` times."""
-        return await retry(lambda: self._ask(ticket), on=NoAnswerError, attempts=self._tries, longest_s=0.2)
+        return await retry(
+            lambda: self._ask(ticket),
+            on=NoAnswerError,
+            attempts=self._tries,
+            longest_s=0.2,
+            within_s=self._longest_s,
+        )
 
     async def _ask(self, ticket: Admitted) -> str:
         if self._breaker.open:
             raise BreakerOpenError
-        self._breaker.try_once()
+        trying = self._breaker.begin()
+        ok: bool | None = False
+        try:
+            answer = await self._post(ticket)
+            ok = True
+        except asyncio.CancelledError:
+            ok = None
+            raise
+        finally:
+            self._breaker.end(ok=ok, trying=trying)
+        if answer.accept:
+            return YES
+        return answer.reason if _REASON.fullmatch(answer.reason) else "declined"
+
+    async def _post(self, ticket: Admitted) -> _Answer:
         body = {
             "sale_id": self._sale_id,
             "ticket_id": ticket.ticket_id,
@@ -142,29 +195,35 @@ class Http:
             "buyer_id": ticket.buyer_id,
             "quantity": ticket.quantity,
         }
-        ok = False
+        headers = {
+            "Content-Type": "application/json",
+            "Accept-Encoding": "identity",  # so that what is read is as long as what was sent
+            "Idempotency-Key": ticket.ticket_id,
+        }
         try:
             async with self._session.post(
                 self._url,
                 data=msgspec.json.encode(body),
-                headers={"Content-Type": "application/json", "Idempotency-Key": ticket.ticket_id},
+                headers=headers,
                 timeout=self._timeout,
                 allow_redirects=False,
             ) as response:
-                text = await response.content.read(MAX_ANSWER_BYTES + 1)
-            if response.status != 200 or len(text) > MAX_ANSWER_BYTES:  # noqa: PLR2004 - "OK" needs no name
-                raise NoAnswerError(f"the shop answered with status {response.status}")
-            answer = msgspec.json.decode(text, type=_Answer)
-            ok = True
-        except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as error:
+                if response.status != 200:  # noqa: PLR2004 - "OK" needs no name
+                    raise NoAnswerError(f"the shop answered with status {response.status}")
+                return msgspec.json.decode(await _read(response.content), type=_Answer)
+        # An answer may be nested too deep, and text that is no UTF-8 is a plain ValueError.
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError) as error:
             raise NoAnswerError(f"the shop gave no answer: {error!r}") from error
-        except asyncio.CancelledError:
-            raise
-        finally:
-            self._breaker.record(ok=ok)
-        if answer.accept:
-            return YES
-        return answer.reason if _REASON.fullmatch(answer.reason) else "declined"
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    """All of a short answer, in however many parts it comes."""
+    text = b""
+    while part := await content.read(MAX_ANSWER_BYTES):
+        text += part
+        if len(text) > MAX_ANSWER_BYTES:
+            raise NoAnswerError(f"the shop's answer is longer than {MAX_ANSWER_BYTES} bytes")
+    return text
 
 
 def lease_ms_for(validator: Validator, *, lease_ms: int, margin_ms: int, tries: int) -> int:
