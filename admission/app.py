@@ -33,7 +33,7 @@ async def start(settings: AdmissionSettings, stopping: asyncio.Event | None = No
     writer = EventWriter(settings.kafka, name)
     reader = EventReader(settings.kafka, [RESULTS], GROUP, name)
     shop = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, limit_per_host=settings.validator_connections),
+        connector=aiohttp.TCPConnector(limit=0),  # each sale has its own limit; a queue here would eat the time limit
         cookie_jar=aiohttp.DummyCookieJar(),
     )
 
@@ -59,7 +59,7 @@ async def start(settings: AdmissionSettings, stopping: asyncio.Event | None = No
         await run(
             [
                 HttpServer(health, host=settings.internal_host, port=settings.internal_port),
-                Roster(room, open_desk),
+                Roster(room, open_desk, metrics.forget_sale),
                 Settler(redis, room, reader, settings, metrics),
             ],
             drain_s=settings.drain_s,

@@ -4,12 +4,16 @@ Reads the stream from its start each time, removes exactly the acknowledged ids,
 Of several copies one relays at a time: a short lock in Redis saves the others the work; nothing depends on it.
 """
 
+import contextlib
+import time
 import uuid
 from typing import Final, cast
 
+import msgspec
 from redis.asyncio import Redis
 
 from admission.settings import AdmissionSettings
+from fairline.errors import UnavailableError
 from fairline.events import Fact, from_outbox
 from fairline.runtime import logs
 from fairline.runtime.metrics import Metrics
@@ -36,33 +40,63 @@ class Relay:
         self._settings = settings
         self._metrics = metrics
         self._name = uuid.uuid4().hex
+        self._mine_until = 0.0
+        self._unreadable: set[bytes] = set()
 
     async def run_once(self) -> int:
-        """Send one batch; how many facts Kafka acknowledged. What it did not is sent again by the next call."""
+        """Send one batch; how many facts Kafka acknowledged. What it did not is sent again by a later call.
+
+        Raises ``UnavailableError`` where it acknowledged none at all, so that the caller backs off.
+        """
         with answering():
-            if not await self._is_mine():
+            length = await self._redis.xlen(self._keys.outbox)
+            self._metrics.outbox.labels(self._sale_id).set(length)
+            if not length or not await self._is_mine():
                 return 0
-            found = await self._redis.xrange(self._keys.outbox, count=self._settings.relay_batch)
-            length = await self._redis.xlen(self._keys.outbox) if found else 0
-        entries = cast(list[tuple[bytes, dict[bytes, bytes]]], found)  # the driver's types allow for every option
-        self._metrics.outbox.labels(self._sale_id).set(length)
+            found = await self._redis.xrange(
+                self._keys.outbox, count=self._settings.relay_batch + len(self._unreadable)
+            )
+        entries = self._read(cast(list[tuple[bytes, dict[bytes, bytes]]], found))  # its types allow for every option
         if not entries:
+            await self.release()  # another copy, a newer one, may be able to read what is there
             return 0
-        facts: list[Fact] = [from_outbox(fields[_FIELD]) for _, fields in entries]
+        facts = [fact for _, fact in entries]
         acknowledged = await self._writer.send(facts, timeout_s=self._settings.relay_timeout_ms / 1000)
         done = [entry for (entry, _), ok in zip(entries, acknowledged, strict=True) if ok]
         if not done:
-            return 0
+            raise UnavailableError(f"Kafka acknowledged none of {len(facts)} facts")
         with answering():
             await self._redis.xdel(self._keys.outbox, *done)
         self._metrics.relayed.labels(self._sale_id).inc(len(done))
         return len(done)
 
+    async def release(self) -> None:
+        """Let another copy take over at once. It may overlap with that copy, which is only extra work."""
+        self._mine_until = 0.0
+        with contextlib.suppress(UnavailableError), answering():
+            if await self._redis.get(self._keys.relay) == self._name.encode():
+                await self._redis.delete(self._keys.relay)
+
     async def _is_mine(self) -> bool:
         """Take or keep the lock. Not atomic, so two copies may both think so for a moment; that is only extra work."""
-        if await self._redis.set(self._keys.relay, self._name, nx=True, px=LOCK_MS):
+        if time.monotonic() < self._mine_until:
             return True
-        if await self._redis.get(self._keys.relay) != self._name.encode():
-            return False
-        await self._redis.pexpire(self._keys.relay, LOCK_MS)
+        asked_at = time.monotonic()
+        if not await self._redis.set(self._keys.relay, self._name, nx=True, px=LOCK_MS):
+            if await self._redis.get(self._keys.relay) != self._name.encode():
+                return False
+            await self._redis.pexpire(self._keys.relay, LOCK_MS)
+        self._mine_until = asked_at + LOCK_MS / 2000
         return True
+
+    def _read(self, found: list[tuple[bytes, dict[bytes, bytes]]]) -> list[tuple[bytes, Fact]]:
+        """What can be read. The rest stays where it is and holds up nothing else: it may be of a newer version."""
+        entries: list[tuple[bytes, Fact]] = []
+        for entry, fields in found:
+            try:
+                entries.append((entry, from_outbox(fields[_FIELD])))
+            except (msgspec.MsgspecError, ValueError, KeyError) as error:
+                if entry not in self._unreadable:
+                    log.error("no fact", sale=self._sale_id, entry=entry.decode(), error=repr(error))  # noqa: TRY400
+                    self._unreadable.add(entry)  # at most as many as the outbox may hold
+        return entries

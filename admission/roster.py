@@ -7,7 +7,7 @@ from typing import Final
 from admission.desk import Desk
 from fairline.errors import UnavailableError
 from fairline.runtime import logs
-from fairline.runtime.services import loop
+from fairline.runtime.services import cancelled, loop
 from fairline.store.room import Room
 
 log = logs.get(__name__)
@@ -19,11 +19,18 @@ MAX_SALES: Final = 500  # each costs a few scripts a second even when nothing ha
 class Roster:
     """Opens a desk for each registered sale. A desk that fails stops the process."""
 
-    def __init__(self, room: Room, open_desk: Callable[[str], Awaitable[Desk | None]]) -> None:
+    def __init__(
+        self,
+        room: Room,
+        open_desk: Callable[[str], Awaitable[Desk | None]],
+        forget: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._room = room
         self._open_desk = open_desk
+        self._forget = forget
         self._desks: dict[str, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
+        self._full = False
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until stopping; then wait for the desks to finish what is in hand."""
@@ -32,21 +39,23 @@ class Roster:
             await loop(self.run_once, stopping, idle_s=LOOK_S, later=(UnavailableError,), name="roster")
             await asyncio.gather(*self._desks.values())
         finally:
-            for task in self._desks.values():
-                task.cancel()
+            await cancelled(*self._desks.values())
 
     async def run_once(self) -> int:
-        """Open what is new; how many. Closed sales keep their finished task as a mark."""
+        """Open what is new; how many. A closed sale keeps its finished task as a mark while it is registered."""
         for sale_id, task in self._desks.items():
-            if task.done() and task.exception():
+            if task.done() and not task.cancelled() and task.exception():
                 log.error("desk failed", sale=sale_id)
                 task.result()
+        registered = await self._room.sale_ids()
+        for sale_id in {each for each, task in self._desks.items() if task.done()} - set(registered):
+            del self._desks[sale_id]
+            self._forget(sale_id)
         opened = 0
-        for sale_id in await self._room.sale_ids():
+        for sale_id in registered:
             if sale_id in self._desks:
                 continue
-            if sum(not task.done() for task in self._desks.values()) >= MAX_SALES:
-                log.error("too many sales at once; the others wait", most=MAX_SALES)
+            if self._is_full():
                 break
             desk = await self._open_desk(sale_id)
             if desk is None:  # registered, not yet written
@@ -54,3 +63,10 @@ class Roster:
             self._desks[sale_id] = asyncio.create_task(desk.run(self._stopping), name=f"desk {sale_id}")
             opened += 1
         return opened
+
+    def _is_full(self) -> bool:
+        full = sum(not task.done() for task in self._desks.values()) >= MAX_SALES
+        if full and not self._full:
+            log.error("too many sales at once; the others wait", most=MAX_SALES)
+        self._full = full
+        return full

@@ -71,7 +71,10 @@ class Settler:
             log.warning("results of an unknown sale", sale=sale_id, results=len(facts))
             return
         stock = Stock(self._redis, sale_id, skus)
-        verdicts = [verdict for fact in facts if (verdict := verdict_of(fact)) and verdict.sku in skus]
+        verdicts = [verdict for fact in facts if (verdict := verdict_of(fact))]
+        for verdict in [each for each in verdicts if each.sku not in skus]:
+            log.error("a verdict of an unknown sku", sale=sale_id, sku=verdict.sku, ticket=verdict.ticket_id)
+            verdicts.remove(verdict)
         applied = [fact for fact in facts if isinstance(fact, SaleApplied)]
         try:
             if verdicts:

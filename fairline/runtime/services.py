@@ -14,6 +14,7 @@ from fairline.runtime import logs
 
 BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 CANCEL_AGAIN_S: Final = 0.05
+IDLE_GROWTH: Final = 1.25  # some ten rests from 25 ms to a quarter of a second
 
 
 class Service(Protocol):
@@ -35,11 +36,17 @@ async def loop(
     stopping: asyncio.Event,
     *,
     idle_s: float,
+    longest_idle_s: float = 0.0,
     later: tuple[type[Exception], ...] = (),
     name: str = "",
 ) -> None:
-    """Call ``run_once`` until stopping; rest ``idle_s`` when it moved nothing, back off to 2 s on ``later`` errors."""
+    """Call ``run_once`` until stopping; rest ``idle_s`` when it moved nothing, back off to 2 s on ``later`` errors.
+
+    With ``longest_idle_s`` the rest grows up to that by a quarter each time nothing moves: quick while there is work,
+    and cheap while there is none.
+    """
     failures = 0
+    rest_s = idle_s
     while not stopping.is_set():
         try:
             moved = await run_once()
@@ -53,7 +60,10 @@ async def loop(
             logs.get(__name__).info("going on", loop=name, after_failures=failures)
             failures = 0
         if moved == 0:
-            await pause(stopping, idle_s)
+            await pause(stopping, rest_s)
+            rest_s = max(idle_s, min(longest_idle_s, rest_s * IDLE_GROWTH))
+        else:
+            rest_s = idle_s
 
 
 async def cancelled(*tasks: asyncio.Task[Any]) -> None:
@@ -110,6 +120,7 @@ async def run(services: Sequence[Service], *, drain_s: float, stopping: asyncio.
         stop.cancel()
         for number in (signal.SIGTERM, signal.SIGINT):
             signals.remove_signal_handler(number)
+        await cancelled(*tasks)  # where this call is itself cancelled, nothing may go on without its owner
     for result in results:
         if isinstance(result, Exception):
             raise result

@@ -10,7 +10,14 @@ from typing import Final
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import BusyLoadingError, ConnectionError, ReadOnlyError, TimeoutError  # noqa: A004
+from redis.exceptions import (
+    ClusterDownError,
+    ConnectionError,  # noqa: A004
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TimeoutError,  # noqa: A004
+)
 
 from fairline import frames
 from fairline.errors import UnavailableError
@@ -259,10 +266,19 @@ class Room:
             await self._tally(self.redis, SaleKeys(sale_id), counted=counted)
 
 
+# What a Redis says that takes no writes now: a full disk, too few replicas (D6), a script of somebody else. Nothing was
+# changed then: a script meets these at its first write.
+_NOT_NOW: Final = ("MISCONF", "NOREPLICAS", "BUSY")
+
+
 @contextmanager
 def answering() -> Iterator[None]:
     """Turn the driver's errors into ``UnavailableError``, so that no service has to know the driver."""
     try:
         yield
-    except (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError) as error:
+    except (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError, ClusterDownError, OSError) as error:
         raise UnavailableError(f"Redis does not answer: {error}") from error
+    except ResponseError as error:
+        if str(error).startswith(_NOT_NOW):
+            raise UnavailableError(f"Redis takes nothing now: {error}") from error
+        raise

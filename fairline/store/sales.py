@@ -32,6 +32,7 @@ class SaleView(msgspec.Struct, frozen=True):
     version: int
     acked: int
     arrivals: int
+    now_ms: int  # by Redis's clock, when it stood so
 
 
 def fields_of(definition: SaleDefinition) -> dict[str, str]:
@@ -76,6 +77,7 @@ def view_of(seen: LookReply, skus: tuple[tuple[str, str], ...]) -> SaleView:
         version=int(meta["version"]),
         acked=int(meta["acked"]),
         arrivals=int(meta["seq"]),
+        now_ms=seen.now_ms,
     )
 
 
