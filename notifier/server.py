@@ -190,6 +190,7 @@ class NotifierServer:
             raise TokenError
         token = connection.offered[0] if connection.offered else await self._hello(connection, budget)
         claims = self._keys.check(token, sale_id=sale_id, ticket_id=ticket_id)
+        connection.forget_handshake()
         connection.mailbox = Mailbox(connection, limit=self._settings.mailbox_results)
         return Client(ticket_id=ticket_id, sku=claims.sku, mailbox=connection.mailbox, finish_in=connection.finish_in)
 

@@ -19,7 +19,7 @@ class NotifierSettings(ProcessSettings, RedisSettings, TokenSettings, ListenSett
 
     max_connections: int = Field(10_000, ge=1, le=1_000_000, description="beyond it: HTTP 503 with Retry-After")
     origins: str = Field("", description="origins a browser may come from, separated by commas; empty: any")
-    open_timeout_s: float = Field(5.0, gt=0, le=60, description="time for the opening handshake")
+    open_timeout_s: float = Field(10.0, gt=0, le=60, description="time for the opening handshake")
     hello_timeout_s: float = Field(5.0, gt=0, le=60, description="time to send the token")
     close_timeout_s: float = Field(5.0, gt=0, le=60, description="time for the closing handshake, then it is cut")
     ping_interval_s: float = Field(20.0, gt=0, le=600, description="between pings to a client")

@@ -5,17 +5,19 @@ connections without a task or a copy for each, that a connection knows when it i
 """
 
 import asyncio
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 from websockets.asyncio.server import ServerConnection
+from websockets.datastructures import Headers
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
 from fairline.frames import CloseCode
 from notifier.mailbox import Mailbox
 
-_encode = msgspec.json.Encoder().encode
+_encode: Final = msgspec.json.Encoder().encode
+_NO_HEADERS: Final = Headers()
 
 
 def packed(frame: msgspec.Struct) -> bytes:
@@ -71,6 +73,13 @@ class TicketConnection(ServerConnection):
         self.send_data()
         self._door.closing(code)
         self._timers.append(self.loop.call_later(self._door.cut_after_s, self.transport.abort))
+
+    def forget_handshake(self) -> None:
+        """Drop the headers, with the token among them: they are not needed again, and are kilobytes a connection."""
+        for message in (self.request, self.response):
+            if message is not None:
+                message.headers = _NO_HEADERS
+        self.offered = ()
 
     def finish_in(self, seconds: float, code: int) -> None:
         """Close with this code when the time has come and every result is out."""
