@@ -31,7 +31,7 @@ class Records:
             async with self._session.get(f"{self._url}/internal/sales/{sale_id}/{what}", params=query) as answer:
                 if answer.status in _REFUSALS:
                     raise Problem(_REFUSALS[answer.status])
-                if answer.status != _OK or answer.content_type.partition("+")[2] not in ("", "json"):
+                if answer.status != _OK or answer.content_type != "application/json":
                     raise Problem("bad_gateway", f"The order service answered {answer.status}.")
                 body = await answer.content.read(MOST_BYTES + 1)
                 while len(body) <= MOST_BYTES and (more := await answer.content.read(MOST_BYTES)):

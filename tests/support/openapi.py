@@ -11,13 +11,8 @@ class Contract:
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = document
-        self._paths = [
-            (
-                re.compile(re.sub(r"\\\{path\\\}", ".+", re.sub(r"\\\{(?!path\\\})\w+\\\}", "[^/]+", re.escape(path)))),
-                path,
-            )
-            for path in sorted(document["paths"], key=lambda path: path.count("{"))
-        ]
+        paths = sorted(document["paths"], key=lambda path: path.count("{"))
+        self._paths = [(re.compile(re.sub(r"{\w+}", "[^/]+", path.replace("{path}", ".+"))), path) for path in paths]
 
     def check(self, method: str, path: str, status: int, content_type: str, body: Any) -> None:
         """Raise ``AssertionError`` for an answer that the document does not allow."""
