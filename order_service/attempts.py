@@ -30,17 +30,28 @@ class Attempts:
             )
         return count
 
+    async def of(self, records: Sequence[Record]) -> list[tuple[Record, int, str]]:
+        """Those of the records that failed before: how often, and why. Raises ``UnavailableError``."""
+        async with self._postgres.connection() as connection:
+            rows = await connection.fetch(query("attempts_of"), *_places(records))
+        known = {(row["topic"], row["partition"], row["offset"]): row for row in rows}
+        found = ((record, known.get((record.topic, record.partition, record.offset))) for record in records)
+        return [(record, row["count"], row["reason"]) for record, row in found if row is not None]
+
     async def forget(self, records: Sequence[Record]) -> None:
         """Forget those whose offset is committed. When that fails a few rows stay, which harm nobody."""
         if not records:
             return
         try:
             async with self._postgres.transaction() as connection:
-                await connection.execute(
-                    query("forget_attempts"),
-                    [record.topic for record in records],
-                    [record.partition for record in records],
-                    [record.offset for record in records],
-                )
+                await connection.execute(query("forget_attempts"), *_places(records))
         except UnavailableError as error:
             log.info("attempts are not forgotten", records=len(records), error=str(error))
+
+
+def _places(records: Sequence[Record]) -> tuple[list[str], list[int], list[int]]:
+    return (
+        [record.topic for record in records],
+        [record.partition for record in records],
+        [record.offset for record in records],
+    )

@@ -10,9 +10,13 @@ from fairline.stream.reader import Record
 
 @dataclass(frozen=True)
 class Done:
-    """Committed, or nothing to commit; ``facts`` are to be published before the offset may pass."""
+    """Committed, or nothing to commit; ``facts`` are to be published before the offset may pass.
+
+    ``given_up``: the verdict found says that the ticket was given up, so that a dead letter may still be owed.
+    """
 
     facts: tuple[Fact, ...] = ()
+    given_up: bool = False
 
 
 @dataclass(frozen=True)

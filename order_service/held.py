@@ -34,12 +34,13 @@ class Held:
         """All of them."""
         return [kept.record for kept in self._kept.values()]
 
-    def keep(self, record: Record, now: float) -> None:
-        """Keep a record, for twice as long each time."""
+    def keep(self, record: Record, now: float) -> bool:
+        """Keep a record, for twice as long each time; whether it is new here."""
         before = self._kept.get(_place(record))
         tries = before.tries + 1 if before else 0
         wait = min(self._longest_s, self._first_s * 2 ** min(tries, 30))
         self._kept[_place(record)] = _Kept(record, now + wait, tries)
+        return before is None
 
     def drop(self, records: Iterable[Record]) -> None:
         """These wait no more; others are not minded."""

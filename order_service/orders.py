@@ -9,6 +9,7 @@ those whose units are not all free          are taken out, the savepoint is undo
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -72,9 +73,10 @@ class Orders:
         outcomes: list[Outcome] = []
         for record in records:
             ticket_id = _order(record).ticket_id
-            outcomes.append(decided[ticket_id])
-            if isinstance(decided[ticket_id], Done):  # told once a batch
-                decided[ticket_id] = Done()
+            outcome = decided[ticket_id]
+            outcomes.append(outcome)
+            if isinstance(outcome, Done):  # told once a batch
+                decided[ticket_id] = replace(outcome, facts=())
         return outcomes
 
     async def give_up(self, record: Record, /) -> Outcome:
@@ -88,7 +90,7 @@ class Orders:
                 return Wait(f"sale {order.sale_id} is not known yet")
             stored = await _stored(connection, [order.ticket_id])
             if order.ticket_id in stored:
-                return Done((stored[order.ticket_id],))
+                return _again(stored[order.ticket_id])
             if order.epoch < sales[order.sale_id].epoch:
                 return Done()
             verdict = await _fail(connection, order, "not_writable")
@@ -123,7 +125,7 @@ async def _decide(connection: Connection, orders: Sequence[OrderPlaced]) -> tupl
     decided |= {ticket: Done((fact,)) for ticket, fact in confirmed.items()}
     known = [order for order in fresh if order.ticket_id not in confirmed and order.ticket_id not in in_the_way]
     stored = await _stored(connection, [order.ticket_id for order in (*rowless, *known)])
-    decided |= {ticket: Done((fact,)) for ticket, fact in stored.items()}
+    decided |= {ticket: _again(fact) for ticket, fact in stored.items()}
 
     written = {"confirmed": len(confirmed)}
     for order in sorted(fresh, key=lambda order: order.arrival):
@@ -232,6 +234,10 @@ async def _known(connection: Connection, sale_ids: Sequence[str]) -> dict[str, _
 async def _stored(connection: Connection, tickets: Sequence[str]) -> dict[str, OrderConfirmed | OrderFailed]:
     rows: Sequence[asyncpg.Record] = await connection.fetch(query("stored_verdicts"), tickets) if tickets else ()
     return {str(row["ticket_id"]): _verdict(row) for row in rows}
+
+
+def _again(fact: OrderConfirmed | OrderFailed) -> Done:
+    return Done((fact,), given_up=isinstance(fact, OrderFailed) and fact.reason == "not_writable")
 
 
 def _verdict(row: asyncpg.Record) -> OrderConfirmed | OrderFailed:

@@ -56,7 +56,8 @@ class _Round:
     done: list[Record] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
     given_up: list[GivenUp] = field(default_factory=list)
-    waiting: list[Record] = field(default_factory=list)
+    waiting: list[tuple[Record, str]] = field(default_factory=list)
+    letter_owed: bool = False
 
 
 class Writer:
@@ -86,7 +87,7 @@ class Writer:
         )
         self._generation = reader.generation
         self._last: dict[Partition, Record] = {}  # of each partition, the last record that is done or held
-        self._counted: dict[tuple[str, int, int], Record] = {}  # held because of failed attempts
+        self._counted: dict[tuple[str, int, int], Record] = {}  # with failed attempts in Postgres
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until stopping; what is in hand is finished first."""
@@ -147,6 +148,8 @@ class Writer:
                     continue
                 for record, outcome in zip(part, outcomes, strict=True):
                     self._note(record, outcome, this)
+            if this.letter_owed:
+                await self._find_owed(this)
         except UnavailableError:
             self._metrics.waiting_for_postgres.set(1)
             raise
@@ -160,7 +163,7 @@ class Writer:
         self._counted[record.topic, record.partition, record.offset] = record
         if count < self._settings.attempts:
             log.warning("refused", **_ids(record), attempt=count, reason=reason)
-            this.waiting.append(record)
+            this.waiting.append((record, reason))
             return
         try:
             outcome = await self._handler.give_up(record)
@@ -171,13 +174,21 @@ class Writer:
             this.given_up.append(GivenUp(record, reason, count))
         self._note(record, outcome, this)
 
+    async def _find_owed(self, this: _Round) -> None:
+        """Dead letters of records that were given up by one who did not come to send them: died, most likely."""
+        sending = {id(letter.record) for letter in this.given_up}
+        for record, count, reason in await self._attempts.of(this.done):
+            self._counted[record.topic, record.partition, record.offset] = record
+            if count >= self._settings.attempts and id(record) not in sending:
+                this.given_up.append(GivenUp(record, reason, count))
+
     def _note(self, record: Record, outcome: Outcome, this: _Round) -> None:
         if isinstance(outcome, Wait):
-            log.debug("held", **_ids(record), why=outcome.why)
-            this.waiting.append(record)
+            this.waiting.append((record, outcome.why))
         else:
             this.done.append(record)
             this.facts.extend(outcome.facts)
+            this.letter_owed |= outcome.given_up
 
     async def _tell(self, this: _Round) -> None:
         if this.given_up and not await send_dead_letters(self._publisher, this.given_up, self._publish_s):
@@ -192,8 +203,9 @@ class Writer:
         for record in read:
             self._last[record.where] = record
         self._held.drop(this.done)
-        for record in this.waiting:
-            self._held.keep(record, now)
+        for record, why in this.waiting:
+            if self._held.keep(record, now):
+                log.info("held", **_ids(record), why=why)
         await self._reader.commit(self._last.values(), kept=self._held.records())
         counted = [
             record
