@@ -87,7 +87,14 @@ async def test_a_sale_its_orders_and_its_tickets_can_be_read(
     sale_id = a_sale_id()
     early = order(sale_id, 1)  # before its sale is known
     assert all(await publisher.send([early], DEADLINE_S))
-    ended: dict[str, Any] = {"sale_id": sale_id, "sku": "seat", "buyer_id": "eve", "quantity": 1, "arrival": 9, "at_ms": 5}
+    ended: dict[str, Any] = {
+        "sale_id": sale_id,
+        "sku": "seat",
+        "buyer_id": "eve",
+        "quantity": 1,
+        "arrival": 9,
+        "at_ms": 5,
+    }
     facts = [
         sale(sale_id),
         sale(sale_id, version=2, action="open", reason="it is time"),
