@@ -16,7 +16,7 @@ from fairline.events import RESULTS
 from fairline.runtime.health import Health, HttpServer
 from fairline.runtime.metrics import Metrics
 from fairline.runtime.services import run
-from fairline.store.client import connect
+from fairline.store.client import check, connect, refuse_unfit
 from fairline.store.room import Room
 from fairline.store.sales import Sales
 from fairline.stream.reader import EventReader
@@ -52,10 +52,9 @@ async def start(settings: AdmissionSettings, stopping: asyncio.Event | None = No
             metrics=metrics,
         )
 
-    health = Health(
-        metrics.registry, {"redis": lambda: redis.eval("return 1", 0), "kafka": writer.check, "results": reader.check}
-    )
+    health = Health(metrics.registry, {"redis": lambda: check(redis), "kafka": writer.check, "results": reader.check})
     try:
+        await refuse_unfit(redis)
         await run(
             [
                 HttpServer(health, host=settings.internal_host, port=settings.internal_port),
@@ -66,6 +65,7 @@ async def start(settings: AdmissionSettings, stopping: asyncio.Event | None = No
             stopping=stopping,
         )
     finally:
+        await reader.close()
         await writer.close()
         await shop.close()
         await redis.aclose()

@@ -41,10 +41,8 @@ class Settler:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Settle until stopping; then leave the group, so that another copy takes over at once."""
-        try:
-            await loop(self.run_once, stopping, idle_s=0, later=(UnavailableError,), name="settler")
-        finally:
-            await self._reader.close()
+        await loop(self.run_once, stopping, idle_s=0, later=(UnavailableError,), name="settler")
+        await self._reader.close()
 
     async def run_once(self) -> int:
         """Settle one batch; how many results it held. Raises ``UnavailableError`` with the batch still to come."""
@@ -72,9 +70,6 @@ class Settler:
             return
         stock = Stock(self._redis, sale_id, skus)
         verdicts = [verdict for fact in facts if (verdict := verdict_of(fact))]
-        for verdict in [each for each in verdicts if each.sku not in skus]:
-            log.error("a verdict of an unknown sku", sale=sale_id, sku=verdict.sku, ticket=verdict.ticket_id)
-            verdicts.remove(verdict)
         applied = [fact for fact in facts if isinstance(fact, SaleApplied)]
         try:
             if verdicts:
@@ -93,8 +88,8 @@ def verdict_of(fact: AnyFact) -> Verdict | None:
     """What a result decides of a ticket, if it is about one."""
     match fact:
         case OrderConfirmed():
-            return Verdict(fact.ticket_id, "confirm", fact.units, fact.slots, "", fact.sku)
+            return Verdict(fact.ticket_id, "confirm", fact.units, fact.slots, "")
         case OrderFailed():
-            return Verdict(fact.ticket_id, "release", (), (), fact.reason, fact.sku)
+            return Verdict(fact.ticket_id, "release", (), (), fact.reason)
         case _:
             return None

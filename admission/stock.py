@@ -60,7 +60,6 @@ class Verdict(msgspec.Struct, array_like=True, frozen=True):
     units: tuple[int, ...]
     slots: tuple[int, ...]
     reason: str
-    sku: str
 
 
 class _Scripts:
@@ -146,10 +145,10 @@ class Stock:
 
     async def settle(self, verdicts: Sequence[Verdict]) -> CountReply:
         """Force verdicts on live tickets: DONE, or HALTED when one proves lost data (U4); how many were settled."""
-        skus = tuple(dict.fromkeys(verdict.sku for verdict in verdicts))
-        keys = SaleKeys(self.sale_id, skus)
         with answering():
-            return await self._scripts.settle(self._redis, keys, verdicts=list(verdicts), skus=skus, moved=keys.moved)
+            return await self._scripts.settle(
+                self._redis, self._keys, verdicts=list(verdicts), skus=self._skus, moved=self._keys.moved
+            )
 
     async def sweep(self, *, most: int) -> int:
         """Tell the tail of the line SOLD_OUT where that is true; how many."""

@@ -4,6 +4,7 @@
         IllegalMoveError    a ticket was asked for a move that the state table does not have
         FencedError         Redis is not the one this sale was fenced to; say 503 ``recovering`` (rule D1)
         UnavailableError    a server did not answer in time; the caller may try again with the same request id
+        UnfitServerError    a server is set up in a way that could lose data; the process does not start
         OverloadedError     a bounded queue is full; nothing was done
         TokenError          a ticket's token is missing, forged or for another ticket
         Later               this record cannot be handled now: keep the offset, back off, try again
@@ -40,6 +41,12 @@ class UnavailableError(FairlineError):
     """A server behind this one did not answer in time. Try again."""
 
     code = "unavailable"
+
+
+class UnfitServerError(FairlineError):
+    """A server behind this one is set up in a way that could lose data."""
+
+    code = "unfit_server"
 
 
 class OverloadedError(FairlineError):

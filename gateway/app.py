@@ -18,7 +18,7 @@ from fairline.runtime.health import Health, HttpServer
 from fairline.runtime.metrics import Metrics
 from fairline.runtime.services import run
 from fairline.runtime.settings import SettingsError
-from fairline.store.client import connect
+from fairline.store.client import check, connect, refuse_unfit
 from fairline.store.operators import Operators
 from fairline.store.room import Room
 from fairline.tokens import TokenKeys
@@ -58,7 +58,7 @@ class Gateway:
         self.records = Records(settings.order_service_url, timeout_s=settings.order_service_timeout_s)
         self.joins = Joins(room, board, self.tallies, tokens=tokens, metrics=self.metrics, settings=settings)
         self.tickets = Tickets(room, board, tokens, settings)
-        self.health = Health(self.metrics.registry, {"redis": redis.ping})
+        self.health = Health(self.metrics.registry, {"redis": lambda: check(redis)})
         keyring = Keyring(self.stored, first.get_secret_value() if first else None)
         desk = SaleDesk(room, acknowledge_s=settings.acknowledge_s)
         body_timeout_s = settings.body_timeout_s
@@ -110,6 +110,7 @@ async def start(settings: GatewaySettings) -> None:
         max_connections=_MOST_CONNECTIONS,
     )
     try:
+        await refuse_unfit(redis)
         gateway = Gateway(settings, redis)
         if settings.operator_key is None and not await gateway.stored.all():
             raise SettingsError("FAIRLINE_OPERATOR_KEY: is required as long as no operator's key is stored")

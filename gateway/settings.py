@@ -13,7 +13,6 @@ from fairline.runtime.settings import (
     TokenSettings,
     section,
 )
-from fairline.tokens import TokenKeys
 
 LEAST_KEY_LENGTH: Final = 32
 _LEAST_VARIETY: Final = 8  # different characters; "aaaa..." is no key
@@ -55,12 +54,6 @@ class GatewaySettings(ProcessSettings, RedisSettings, TokenSettings, ListenSetti
         ):
             raise ValueError(f"must be {LEAST_KEY_LENGTH} random ASCII characters at least")
         return key
-
-    @field_validator("token_keys")
-    @classmethod
-    def _are_keys(cls, keys: SecretStr) -> SecretStr:
-        TokenKeys.parse(keys.get_secret_value())
-        return keys
 
     @property
     def origins(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from fairline.runtime import logs
+from fairline.runtime.services import cancelled
 
 CHECK_TIMEOUT_S: Final = 2.0
 KEEP_S: Final = 1.0
@@ -105,15 +106,19 @@ class HttpServer:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until stopping; raises ``OSError`` when the port cannot be had."""
+        serving = asyncio.create_task(self.server.serve(), name="http")
+        stop = asyncio.create_task(stopping.wait(), name="stopping")
         try:
-            serving = asyncio.create_task(self.server.serve(), name="http")
-            stop = asyncio.create_task(stopping.wait(), name="stopping")
             await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
-            stop.cancel()
             self.server.should_exit = True
             await serving
         except SystemExit as error:  # uvicorn leaves the process when it cannot bind
             raise OSError(f"cannot listen on {self._config.host}:{self._config.port}") from error
+        finally:
+            stop.cancel()
+            if not serving.done():  # this call was cancelled: nobody is given time any more
+                self.server.close()
+                await cancelled(serving)
         if not stopping.is_set():
             logs.get(__name__).error("the http server ended by itself")
             raise OSError(f"the server on {self._config.host}:{self._config.port} ended by itself")
@@ -125,3 +130,10 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Any:
 
         return contextlib.nullcontext()
+
+    def close(self) -> None:
+        """Close every socket now."""
+        for server in getattr(self, "servers", ()):  # there are none before it has started
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()

@@ -6,6 +6,7 @@ from typing import NoReturn, TypeVar
 
 import uvloop
 
+from fairline.errors import UnfitServerError
 from fairline.runtime import logs
 from fairline.runtime.settings import ProcessSettings, SettingsError, load
 
@@ -20,16 +21,26 @@ def main(service: str, settings: type[S], start: Callable[[S], Awaitable[None]])
     try:
         chosen = load(settings)
     except SettingsError as error:
-        for line in str(error).splitlines():
-            print(f"{service}: {line}", file=sys.stderr)  # noqa: T201 - logs are not set up yet
+        _explain(service, error)
         sys.exit(WRONG_SETTINGS)
     logs.set_up(process=chosen.process or service, level=chosen.log_level, form=chosen.log_format)
     try:
         uvloop.run(_run(start, chosen))
+    except SettingsError as error:  # what only a server could tell
+        _explain(service, error)
+        sys.exit(WRONG_SETTINGS)
+    except UnfitServerError as error:
+        _explain(service, error)
+        sys.exit(FAILED)
     except Exception:  # noqa: BLE001 - whatever it was, it is logged and the exit code says so
         logs.get(service).exception("failed")
         sys.exit(FAILED)
     sys.exit(0)
+
+
+def _explain(service: str, error: Exception) -> None:
+    for line in str(error).splitlines():
+        print(f"{service}: {line}", file=sys.stderr)  # noqa: T201 - for whoever starts it, not for the log
 
 
 async def _run(start: Callable[[S], Awaitable[None]], settings: S) -> None:

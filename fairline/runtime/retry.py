@@ -23,7 +23,7 @@ async def retry(
     longest_s: float = 1.0,
     within_s: float = 30.0,
 ) -> T:
-    """Call until it succeeds, ``attempts`` times in ``within_s`` seconds at most, full jitter; raises the last error."""
+    """Call until it succeeds, ``attempts`` times within ``within_s`` at most, full jitter; raises the last error."""
     async for attempt in AsyncRetrying(
         retry=retry_if_exception_type(on),
         stop=stop_after_attempt(attempts) | stop_after_delay(within_s),

@@ -70,14 +70,24 @@ async def cancelled(*tasks: asyncio.Task[Any]) -> None:
     """Cancel tasks and wait for their end; what they raise is dropped.
 
     More than once if need be: ``asyncio.wait_for`` of Python 3.11, which the Redis client awaits in every command,
-    loses a cancellation that comes in the turn in which its answer comes.
+    loses a cancellation that comes in the turn in which its answer comes. Cancelled itself, and so by its own rule more
+    than once, it still waits for them first: nobody else would.
     """
     pending = {task for task in tasks if not task.done()}
+    interrupted: asyncio.CancelledError | None = None
     while pending:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
-    await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+        except asyncio.CancelledError as error:
+            interrupted = error
+        pending = {task for task in pending if not task.done()}
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # or asyncio would complain that nobody asked
+    if interrupted is not None:
+        raise interrupted
 
 
 class Endless:

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationError
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fairline.tokens import TokenKeys
 
 PREFIX: Final = "FAIRLINE_"
 _SECTIONS: Final = ("GATEWAY", "ADMISSION", "ORDER_SERVICE", "NOTIFIER")
@@ -108,6 +110,12 @@ class TokenSettings(BaseSettings):
     token_keys: SecretStr = Field(
         alias="FAIRLINE_TOKEN_KEYS", description="kid:secret[,kid:secret...]; the first signs"
     )
+
+    @field_validator("token_keys")
+    @classmethod
+    def _can_sign(cls, keys: SecretStr) -> SecretStr:
+        TokenKeys.parse(keys.get_secret_value())  # says what is wrong, never the secret
+        return keys
 
 
 class ListenSettings(BaseSettings):

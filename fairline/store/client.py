@@ -4,9 +4,14 @@ redis-py retries every command ten times, a script too, so one slow join would r
 the same request id. RESP2, because the newer protocol raises on idle connections that the server closed.
 """
 
+from contextlib import suppress
+
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+
+from fairline.errors import UnavailableError, UnfitServerError
+from fairline.store.room import answering
 
 MAX_CONNECTIONS = 32
 POOL_WAIT_S = 2.0
@@ -27,3 +32,25 @@ def connect(url: str, *, name: str, timeout_s: float = 2.0, max_connections: int
         retry=Retry(NoBackoff(), 0),
     )
     return Redis.from_pool(pool)  # so that closing the client closes its connections
+
+
+async def check(redis: Redis) -> None:
+    """For ``/readyz`` of whoever writes: scripts run, and nothing is thrown away when memory is full (L7).
+
+    Raises ``UnavailableError``, or ``UnfitServerError`` which says what to set.
+    """
+    with answering():
+        await redis.eval("return 1", 0)
+        memory = await redis.info("memory")
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise UnfitServerError(
+            f"Redis has maxmemory-policy {policy}, so it may throw tickets away when its memory is full; "
+            "set maxmemory-policy noeviction"
+        )
+
+
+async def refuse_unfit(redis: Redis) -> None:
+    """At start: raises ``UnfitServerError``. A Redis that is away is no reason not to start; ``check`` asks again."""
+    with suppress(UnavailableError):
+        await check(redis)

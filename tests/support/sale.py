@@ -208,20 +208,17 @@ class SaleDriver:
         """Postgres has the orders of these tickets as they were placed."""
         records = [(ticket_id, await self.record(ticket_id)) for ticket_id in ticket_ids]
         return await self.stock.settle(
-            [Verdict(ticket_id, "confirm", each.units, each.slots, "", each.sku) for ticket_id, each in records]
+            [Verdict(ticket_id, "confirm", each.units, each.slots, "") for ticket_id, each in records]
         )
 
     async def confirm_as(self, ticket_id: str, *, units: Sequence[int], slots: Sequence[int]) -> CountReply:
         """Postgres has an order of this ticket with these units and slots, whatever Redis thinks."""
-        sku = (await self.record(ticket_id)).sku
-        return await self.stock.settle([Verdict(ticket_id, "confirm", tuple(units), tuple(slots), "", sku)])
+        return await self.stock.settle([Verdict(ticket_id, "confirm", tuple(units), tuple(slots), "")])
 
     async def release(self, *ticket_ids: str, reason: str = "not_writable") -> CountReply:
         """Postgres refused the orders of these tickets for good."""
         records = [(ticket_id, await self.record(ticket_id)) for ticket_id in ticket_ids]
-        return await self.stock.settle(
-            [Verdict(ticket_id, "release", (), (), reason, each.sku) for ticket_id, each in records]
-        )
+        return await self.stock.settle([Verdict(ticket_id, "release", (), (), reason) for ticket_id, each in records])
 
     async def sweep(self, most: int = PLENTY) -> int:
         """How many were told that everything is sold."""

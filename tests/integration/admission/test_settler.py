@@ -107,6 +107,29 @@ async def test_verdicts_settle_and_a_released_unit_is_free_again(
     assert metrics.registry.get_sample_value("fairline_settled_total", {"sale": sale.id}) == 2
 
 
+async def test_a_verdict_of_an_order_that_could_not_be_read_still_releases_its_ticket(
+    new_sale: NewSale, settler: Settler, topic: Topic
+) -> None:
+    sale = await new_sale(1)
+    [ada] = await sale.reserved("ada")
+    # What order_service tells of a garbled order: sale and ticket are all that it could read.
+    topic.put(
+        OrderFailed(
+            sale_id=sale.id,
+            ticket_id=ada,
+            sku="",
+            buyer_id="",
+            units=(),
+            slots=(),
+            reason="not_writable",
+            decided_at_ms=1,
+        )
+    )
+    await settler.run_once()
+    assert await sale.states(ada) == ["RELEASED"]
+    assert (await sale.look()).rows[0].free == 1
+
+
 async def test_s1_a_result_that_comes_twice_settles_once(
     new_sale: NewSale, settler: Settler, topic: Topic, metrics: Metrics
 ) -> None:

@@ -110,7 +110,7 @@ async def test_s1_a_verdict_does_nothing_to_a_terminal_or_unknown_ticket(new_sal
     events: tuple[Literal["confirm", "release"], ...] = ("confirm", "release")
     for event in events:
         for reason in ("", "unit_taken"):
-            verdicts = [Verdict(each, event, (7,), (1,), reason, "seat") for each in (*ids, "nobody")]
+            verdicts = [Verdict(each, event, (7,), (1,), reason) for each in (*ids, "nobody")]
             reply = await sale.stock.settle(verdicts)
             assert (reply.word, reply.count) == ("DONE", 0)
     assert await sale.states(*ids) == before
@@ -151,8 +151,8 @@ async def test_u4_unit_taken_is_not_put_back_and_halts_the_sale(new_sale: NewSal
     ada, bob, cy = await sale.reserved("ada", "bob", "cy")
     reply = await sale.stock.settle(
         [
-            Verdict(ada, "release", (), (), "unit_taken", "seat"),
-            Verdict(bob, "release", (), (), "not_writable", "seat"),
+            Verdict(ada, "release", (), (), "unit_taken"),
+            Verdict(bob, "release", (), (), "not_writable"),
         ]
     )
     assert (reply.word, reply.count) == ("HALTED", 2)
@@ -188,9 +188,9 @@ async def test_verdicts_of_several_skus_and_tickets_are_settled_in_one_call(new_
     await sale.reserve(lease, a, b, c)
     reply = await sale.stock.settle(
         [
-            Verdict(b, "release", (), (), "not_writable", "table"),
-            Verdict(a, "confirm", (1,), (1,), "", "chair"),
-            Verdict(b, "confirm", (1,), (1,), "", "table"),
+            Verdict(b, "release", (), (), "not_writable"),
+            Verdict(a, "confirm", (1,), (1,), ""),
+            Verdict(b, "confirm", (1,), (1,), ""),
         ]
     )
     assert reply.count == 2

@@ -1,0 +1,75 @@
+"""Nothing starts on a Redis that may throw tickets away (L7), nor with token keys that cannot sign."""
+
+import asyncio
+import os
+import sys
+
+import pytest
+
+from fairline.errors import UnavailableError, UnfitServerError
+from fairline.store.client import check, connect, refuse_unfit
+from tests.support.stack import servers
+
+SECRET = "s" * 40
+
+
+async def run_service(name: str, redis_url: str, **more: str) -> tuple[int, str]:
+    settings = {
+        "FAIRLINE_REDIS_URL": redis_url,
+        "FAIRLINE_KAFKA": "127.0.0.1:1",
+        "FAIRLINE_TOKEN_KEYS": f"k:{SECRET}",
+        "FAIRLINE_OPERATOR_KEY": "0123456789abcdefghijklmnopqrstuvwxyz-ABCDEF",
+        "FAIRLINE_GATEWAY_URL": "http://127.0.0.1:1",
+        "FAIRLINE_NOTIFIER_URL": "ws://127.0.0.1:1",
+        "FAIRLINE_ORDER_SERVICE_URL": "http://127.0.0.1:1",
+        "FAIRLINE_PORT": "0",
+    }
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("FAIRLINE_")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", name),
+        env=kept | settings | more,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        printed, _ = await asyncio.wait_for(process.communicate(), 30)
+    except TimeoutError:
+        process.kill()
+        raise
+    return process.returncode or 0, printed.decode()
+
+
+async def test_a_redis_that_may_evict_is_refused_by_those_who_write_l7() -> None:
+    async with servers("redis") as running:
+        redis = connect(running.redis_url, name="test")
+        try:
+            await check(redis)
+            await redis.config_set("maxmemory-policy", "allkeys-lru")
+            with pytest.raises(UnfitServerError, match="set maxmemory-policy noeviction"):
+                await refuse_unfit(redis)
+            for service in ("gateway", "admission"):
+                code, printed = await run_service(service, running.redis_url)
+                assert code == 1, printed
+                assert "set maxmemory-policy noeviction" in printed
+                assert "Traceback" not in printed
+        finally:
+            await redis.aclose()
+
+
+async def test_a_redis_that_is_away_is_no_reason_not_to_start() -> None:
+    redis = connect("redis://127.0.0.1:1/0", name="test")
+    try:
+        await refuse_unfit(redis)
+        with pytest.raises(UnavailableError):
+            await check(redis)
+    finally:
+        await redis.aclose()
+
+
+@pytest.mark.parametrize("service", ["gateway", "notifier"])
+async def test_token_keys_that_cannot_sign_are_named_without_telling_the_secret(service: str) -> None:
+    code, printed = await run_service(service, "redis://127.0.0.1:1/0", FAIRLINE_TOKEN_KEYS="k:short-secret")
+    assert code == 2
+    assert "FAIRLINE_TOKEN_KEYS" in printed
+    assert "fewer than 32 bytes" in printed
+    assert "short-secret" not in printed
