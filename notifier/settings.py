@@ -30,7 +30,7 @@ class NotifierSettings(ProcessSettings, RedisSettings, TokenSettings, ListenSett
     messages_per_min: int = Field(60, ge=1, le=6_000, description="a client that sends more is closed")
 
     slow_limit_s: float = Field(10.0, gt=0, le=600, description="a client that has not read for so long is closed")
-    write_buffer_bytes: int = Field(32_768, ge=1_024, le=16_777_216, description="unsent bytes that make a client slow")
-    send_buffer_bytes: int = Field(65_536, ge=4_096, le=16_777_216, description="the kernel's buffer a connection")
+    write_buffer_bytes: int = Field(16_384, ge=1_024, le=16_777_216, description="unsent bytes that make a client slow")
+    send_buffer_bytes: int = Field(16_384, ge=4_096, le=16_777_216, description="the kernel's buffer a connection")
     mailbox_results: int = Field(16, ge=1, le=1_000, description="ticket frames kept for a slow client")
     read_batch: int = Field(500, ge=1, le=5_000, description="tickets read by one script call")
