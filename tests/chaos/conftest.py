@@ -1,0 +1,87 @@
+"""One stack for all of this folder, with two copies of what shares work; each test leaves it whole."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import zlib
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from fairline.demo.scenario import Scenario
+from fairline.local.errors import StackError
+from tests.support.admission import Shop, a_shop
+from tests.support.sale import a_name
+from tests.support.stack import FullStack
+from tests.support.trouble import all_ready, release
+
+THINKS_S = 0.15
+
+# Short where the defaults are made for a busy day; nothing here changes what must hold.
+QUICK = {
+    "FAIRLINE_REDIS_TIMEOUT_S": "1",
+    "FAIRLINE_GATEWAY_ACKNOWLEDGE_S": "1",
+    "FAIRLINE_NOTIFIER_DONE_GRACE_S": "0.2",
+    "FAIRLINE_NOTIFIER_RECONNECT_SPREAD_S": "0.5",
+    "FAIRLINE_ADMISSION_LEASE_MS": "1200",
+    "FAIRLINE_ADMISSION_MARGIN_MS": "200",
+    "FAIRLINE_ADMISSION_RELAY_TIMEOUT_MS": "2000",
+    "FAIRLINE_ADMISSION_REDRIVE_AFTER_MS": "4000",
+    "FAIRLINE_ADMISSION_MAX_TRIES": "10",
+    "FAIRLINE_ADMISSION_VALIDATOR_TRIES": "1",
+    "FAIRLINE_ADMISSION_BREAKER_REST_MS": "300",
+}
+
+
+@pytest.fixture(scope="package")
+async def whole() -> AsyncIterator[FullStack]:
+    """Everything, started once."""
+    async with FullStack(copies={"admission": 2, "order_service": 2}, environ=QUICK) as stack:
+        yield stack
+
+
+@pytest.fixture
+async def stack(whole: FullStack) -> AsyncIterator[FullStack]:
+    """Everything, and ready; whatever a test held down or froze is back afterwards."""
+    await all_ready(whole)
+    yield whole
+    names = ["redis", "postgres", "kafka", *whole.info["internal_urls"]]
+    for name in names:
+        with contextlib.suppress(StackError):
+            await release(whole, name)
+        with contextlib.suppress(StopIteration, ProcessLookupError):
+            os.kill(whole.pid(name), signal.SIGCONT)
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[Shop]:
+    """A shop that thinks before it answers, and does not sell to everybody."""
+    async with a_shop() as shop:
+        shop.answer = slowly
+        yield shop
+
+
+async def slowly(request: web.Request) -> web.StreamResponse:
+    """The same answer for the same ticket, and time enough to be killed in between."""
+    await asyncio.sleep(THINKS_S)
+    accept = zlib.crc32(request.headers["Idempotency-Key"].encode()) % 10 != 0
+    return web.json_response({"accept": accept, "reason": "payment_declined"})
+
+
+@pytest.fixture
+def rush() -> Scenario:
+    """Some hundred buyers who want more than there is, admitted for longer than they take to ask."""
+    return Scenario(
+        sale_id=a_name(of="rush"),
+        seed=random.randrange(1_000_000),
+        buyers=300,
+        requests=1500,
+        items=2,
+        stock=70,
+        rate_per_s=60.0,
+        capacity=40,
+        name="A rush",
+    )

@@ -1,0 +1,231 @@
+"""A sale that is played from outside while a test makes trouble, and what a test asks and does meanwhile.
+
+    async with Scene(stack, scenario, over_s=2) as scene:
+        await scene.answered(0.3)                   # of the requests
+        kill(stack, "admission")
+        await scene.finish()                        # judges all eight invariants
+
+The crowd, what watches it and the verdict are those of ``fairline demo``. Nothing here believes what a service says.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+import msgspec
+
+from fairline.cli.client import Address, Operator
+from fairline.demo.crowd import Crowd
+from fairline.demo.scenario import Scenario
+from fairline.demo.verdict import CHECKS, Evidence, judge
+from fairline.demo.watch import Watch
+from fairline.local import control
+from fairline.sale import Validator
+from tests.support.stack import FullStack, eventually
+
+# What a client may be told when it is to come back. ``not_open`` is one frame of the board after the opening.
+COME_BACK: Final = {("not_open", 425), ("unavailable", 503), ("overloaded", 503), ("recovering", 503)}
+ANSWERED_WITHIN_S: Final = 8.0  # nobody hangs longer, whatever is away; the client itself would wait for 15 s
+QUIET_WITHIN_S: Final = 30.0
+CONTROL_WITHIN_S: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer: its status, its code where it is a refusal, its body, and how long it took."""
+
+    status: int
+    code: str
+    retry_after: str | None
+    body: Any
+    took_s: float
+
+    @property
+    def come_back(self) -> bool:
+        """Whether it is a refusal that says when to come back."""
+        return (self.code, self.status) in COME_BACK and (self.retry_after or "").isdecimal()
+
+
+async def ask(method: str, url: str, *, key: str | None = None, body: Any = None, **headers: str) -> Said:
+    """One request with its own connection; ``key`` is a bearer's. Fails when it hangs."""
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    if key is not None:
+        sent["authorization"] = f"Bearer {key}"
+    began = time.monotonic()
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWERED_WITHIN_S)) as session,
+        session.request(method, url, json=body, headers=sent) as answer,
+    ):
+        text = await answer.read()
+        said = msgspec.json.decode(text) if "json" in answer.content_type and text else None
+        code = said.get("code", "") if isinstance(said, dict) else ""
+        return Said(answer.status, code, answer.headers.get("retry-after"), said, time.monotonic() - began)
+
+
+async def missing(stack: FullStack, name: str) -> Collection[str]:
+    """What a process says that it lacks, by its ``/readyz``; nothing when it is ready."""
+    said = await ask("GET", f"{stack.info['internal_urls'][name]}/readyz")
+    assert said.status == (200 if said.body["ready"] else 503)
+    return set(said.body["missing"])
+
+
+async def all_ready(stack: FullStack, *, within_s: float = 30.0) -> None:
+    """Wait until every process of the stack is there and ready."""
+
+    async def ready() -> bool:
+        info = stack.info
+        running = {process["name"] for process in info["processes"]}
+        wanted = {"redis", "kafka", "postgres", *info["internal_urls"]}
+        assert running == wanted, f"away: {wanted - running}"
+        for name in info["internal_urls"]:
+            assert not await missing(stack, name), name
+        return True
+
+    await eventually(ready, within_s=within_s)
+
+
+def kill(stack: FullStack, *names: str, number: signal.Signals = signal.SIGKILL) -> list[int]:
+    """Send these a signal, all at once; the processes they were."""
+    pids = [stack.pid(name) for name in names]
+    for pid in pids:
+        os.kill(pid, number)
+    return pids
+
+
+async def hold(stack: FullStack, *names: str) -> None:
+    """Hold these down; one that was killed just before is not started again in between."""
+    for name in names:
+        await asyncio.to_thread(control.ask, stack.folder, {"do": "stop", "name": name}, within_s=CONTROL_WITHIN_S)
+
+
+async def release(stack: FullStack, *names: str) -> None:
+    """Bring these back; a second call is fine."""
+    for name in names:
+        await asyncio.to_thread(control.ask, stack.folder, {"do": "start", "name": name}, within_s=CONTROL_WITHIN_S)
+
+
+class Scene:
+    """One sale, open, with a crowd that comes over ``over_s`` seconds. One ``finish`` a scene."""
+
+    def __init__(
+        self,
+        stack: FullStack,
+        scenario: Scenario,
+        *,
+        over_s: float,
+        gateways: Sequence[str] = ("gateway",),
+        notifiers: Sequence[str] = (),
+        shop_url: str | None = None,
+        give_up_s: float = 30.0,
+    ) -> None:
+        """With ``shop_url`` the shop is asked over HTTP instead of simulated; its answers take a while."""
+        self.stack = stack
+        self.scenario = scenario
+        self.definition = scenario.definition()
+        if shop_url is not None:
+            shop = Validator(kind="http", url=shop_url, timeout_ms=1000)
+            self.definition = msgspec.structs.replace(self.definition, validator=shop)
+        at = stack.info
+        self.gateway_url: str = at["gateway_url"]
+        self.key: str = at["operator_key"]
+        urls = at["public_urls"]
+        self.crowd = Crowd(
+            scenario,
+            *(urls[name] for name in gateways),
+            notifier_urls=[urls[name] for name in notifiers],
+            over_s=over_s,
+            give_up_s=give_up_s,
+        )
+        self.watch = Watch(
+            redis_url=at["redis_url"],
+            postgres_dsn=at["postgres_dsn"],
+            sale_id=scenario.sale_id,
+            skus=scenario.skus,
+        )
+        self._opened_s = 0.0
+        self._playing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.watch.__aenter__()
+        async with Operator(Address(self.gateway_url, self.key)) as operator:
+            await operator.create(self.definition)
+            await self.watch.start()
+            self._opened_s = time.monotonic()
+            await operator.act(self.scenario.sale_id, "open")
+        self._playing = asyncio.create_task(self.crowd.play(), name=self.scenario.sale_id)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._playing is not None:
+            self._playing.cancel()
+            await asyncio.gather(self._playing, return_exceptions=True)
+        await self.watch.__aexit__()
+
+    async def answered(self, share: float) -> None:
+        """Wait until this share of the requests has an answer."""
+        wanted = share * self.scenario.requests
+        await eventually(lambda: sum(call.answered_s is not None for call in self.crowd.log.calls) >= wanted)
+
+    async def confirmed(self, number: int, *, within_s: float = 20.0) -> None:
+        """Wait until so many buyers were told that they have it."""
+        await eventually(lambda: self.told()["CONFIRMED"] >= number, within_s=within_s)
+
+    def told(self) -> Counter[str]:
+        """Tickets by the last state that their buyers were told."""
+        return Counter(held.state for held in self.crowd.log.tickets.values())
+
+    async def ask(self, method: str, path: str, *, body: Any = None) -> Said:
+        """A call of the operator about this sale."""
+        return await ask(
+            method, f"{self.gateway_url}/admin/sales/{self.scenario.sale_id}{path}", key=self.key, body=body
+        )
+
+    async def join(self, buyer_id: str, sku: str = "item-1") -> Said:
+        """A join by somebody who is not of the crowd. Not for a scene that is to be finished: nobody follows it."""
+        url = f"{self.gateway_url}/sales/{self.scenario.sale_id}/tickets"
+        return await ask("POST", url, body={"sku": sku, "buyer_id": buyer_id})
+
+    async def finish(self, *, lost: bool = False) -> Evidence:
+        """Wait until all is quiet, then judge. ``lost``: connections to the gateway may have been cut."""
+        assert self._playing is not None, "the scene has not begun"
+        await self._playing
+        quiet = await self.watch.at_rest(within_s=QUIET_WITHIN_S)
+        await self.crowd.ask_again()
+        await self.watch.stop()
+        evidence = Evidence(
+            sale=self.definition,
+            log=self.crowd.log,
+            seen=self.watch.seen,
+            redis=await self.watch.redis(),
+            rows=await self.watch.rows(),
+            opened_s=self._opened_s,
+        )
+        found = judge(evidence)
+        assert len(found) == len(CHECKS) == 8
+        broken = [f"{finding.name}: {finding.evidence}" for finding in found if not finding.ok]
+        assert not broken, "\n".join(broken)
+        assert quiet, f"not quiet within {QUIET_WITHIN_S:.0f} s"
+        assert evidence.seen.samples
+        assert self.faults_of_put_off(lost=lost) == []
+        return evidence
+
+    def faults_of_put_off(self, *, lost: bool = False) -> list[str]:
+        """What a client was told besides "come back then", and what hung."""
+        put_off = self.crowd.log.put_off
+        faults = [
+            f"{each.status} {each.word} (Retry-After {each.retry_after_s:g})"
+            for each in put_off
+            if each.status and ((each.word, each.status) not in COME_BACK or each.retry_after_s < 1)
+        ]
+        faults += [f"no answer after {each.took_s:.1f} s: {each.word}" for each in put_off if not (each.status or lost)]
+        faults += [f"{each.word} only after {each.took_s:.1f} s" for each in put_off if each.took_s > ANSWERED_WITHIN_S]
+        return faults
