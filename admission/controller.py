@@ -104,7 +104,7 @@ class Controller:
         try:
             while waiting and (left := lease.ends - time.monotonic()) > 0:
                 done, waiting = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                answers = [(asking[each], _said(each)) for each in done]
+                answers = [(ticket, _said(each)) for each, ticket in asking.items() if each in done]  # in order
                 unanswered += [ticket for ticket, said in answers if isinstance(said, NoAnswerError)]
                 await self._write(lease, answers)
                 undecided -= len(done)

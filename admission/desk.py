@@ -74,9 +74,9 @@ class Desk:
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._over.set()  # also for a loop that missed its own cancellation
             for wait in waits:
                 wait.cancel()
-        self._over.set()
 
     async def _loop(self, work: Callable[[], Awaitable[int]], idle_s: float, longest_s: float, name: str) -> None:
         await loop(

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
@@ -20,6 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from admission.app import start
 from admission.settings import AdmissionSettings
 from admission.stock import Admitted
+from fairline.events import Fact, OrderPlaced
 from fairline.ids import new_ticket_id
 from fairline.runtime.settings import load
 from tests.support.scripts import ALL_SCRIPTS, script_of
@@ -108,6 +109,28 @@ class UnsteadyRedis:
             self._lost[name] -= 1
             raise RedisConnectionError(f"a test loses the answer of {name}")
         return reply
+
+
+class Broker:
+    """A Kafka that keeps what it is sent; acknowledges what ``acknowledges`` says."""
+
+    def __init__(self) -> None:
+        self.taken: list[Fact] = []
+        self.acknowledges: Callable[[int, Fact], bool] = lambda _at, _fact: True
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def send(self, facts: Sequence[Fact], timeout_s: float) -> list[bool]:
+        """As ``EventWriter.send``."""
+        assert timeout_s > 0
+        await self.gate.wait()
+        self.taken += facts
+        return [self.acknowledges(at, fact) for at, fact in enumerate(facts)]
+
+    @property
+    def orders(self) -> list[str]:
+        """The tickets of the orders it was sent, in that order."""
+        return [fact.ticket_id for fact in self.taken if isinstance(fact, OrderPlaced)]
 
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]

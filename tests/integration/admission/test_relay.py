@@ -1,7 +1,7 @@
 """The relay on a real Redis, with a Kafka in the test's hands: only what was acknowledged leaves the outbox (O1)."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -9,32 +9,11 @@ from redis.asyncio import Redis
 
 from admission.relay import Relay
 from fairline.errors import UnavailableError
-from fairline.events import Fact, OrderPlaced
 from fairline.runtime.metrics import Metrics
 from fairline.stream.writer import EventWriter
 from tests.integration.admission.conftest import NewSale
-from tests.support.admission import UnsteadyRedis, admission_settings
+from tests.support.admission import Broker, UnsteadyRedis, admission_settings
 from tests.support.sale import SaleDriver
-
-
-class Broker:
-    """Keeps what it is sent; acknowledges what ``acknowledges`` says."""
-
-    def __init__(self) -> None:
-        self.taken: list[Fact] = []
-        self.acknowledges: Callable[[int, Fact], bool] = lambda _at, _fact: True
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def send(self, facts: Sequence[Fact], timeout_s: float) -> list[bool]:
-        assert timeout_s > 0
-        await self.gate.wait()
-        self.taken += facts
-        return [self.acknowledges(at, fact) for at, fact in enumerate(facts)]
-
-    @property
-    def orders(self) -> list[str]:
-        return [fact.ticket_id for fact in self.taken if isinstance(fact, OrderPlaced)]
 
 
 @pytest.fixture
