@@ -61,7 +61,7 @@ class TokenKeys(msgspec.Struct, frozen=True):
         return jwt.encode(payload, self.secrets[self.signing], algorithm="HS256", headers={"kid": self.signing})
 
     def check(self, token: str, *, sale_id: str, ticket_id: str) -> Claims:
-        """The claims of a genuine token of this ticket; else raises ``TokenError``. No I/O, about 20 us."""
+        """The claims of a genuine token of this ticket; else raises ``TokenError``. No I/O, about 100 us."""
         try:
             kid = jwt.get_unverified_header(token).get("kid")
             secret = self.secrets.get(kid) if isinstance(kid, str) else None
