@@ -5,6 +5,7 @@ must be what a full scan of the tickets gives (C1), and every serial must be in 
 """
 
 from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -18,109 +19,142 @@ _RUNNING = (":asked", ":refused:", ":admitted_total", ":joined", ":DECLINED:")
 
 async def faults_of(sale: SaleDriver) -> list[str]:
     """Everything about the sale that contradicts its tickets; empty when all is well."""
-    facts = _Facts(sale)
-    await facts.read()
-    await facts.of_counts()
-    await facts.of_buyers()
-    await facts.of_clocks()
-    for at, sku in enumerate(sale.skus):
-        await facts.of_line(at, sku)
-        await facts.of_units(sku)
-    facts.of_records()
-    return facts.faults
+    return (await Snapshot.of(sale)).faults()
 
 
-class _Facts:
-    def __init__(self, sale: SaleDriver) -> None:
-        self.sale = sale
-        self.faults: list[str] = []
-        self.tickets: dict[str, TicketRecord] = {}
-        self.items: dict[str, int] = {}
-        self.counts: dict[str, int] = {}
+@dataclass
+class Snapshot:
+    """All that Redis holds of a sale, read in one round trip. A line is (ticket_id, score), the next to go first."""
 
-    def must(self, what: str, found: Any, expected: Any) -> None:
-        if found != expected:
-            self.faults.append(f"{what}: Redis has {found}, the tickets say {expected}")
+    limit: int
+    meta: dict[str, str]
+    items: dict[str, int]
+    counts: dict[str, int]
+    tickets: dict[str, TicketRecord]
+    live: dict[str, str]
+    held: dict[str, list[int]]
+    leases: set[str]
+    reserved: set[str]
+    lines: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    returned: dict[str, set[int]] = field(default_factory=dict)
+    withdrawn: dict[str, set[int]] = field(default_factory=dict)
 
-    async def hash(self, key: str) -> dict[str, bytes]:
-        return {name.decode(): value for name, value in (await self.sale.raw.hgetall(key)).items()}
+    @classmethod
+    async def of(cls, sale: SaleDriver) -> "Snapshot":
+        keys, reads = sale.keys, sale.raw.pipeline(transaction=True)
+        for key in (keys.meta, keys.items, keys.counts, keys.tickets, keys.live, keys.held):
+            reads.hgetall(key)
+        for key in (keys.leases, keys.reserved):
+            reads.zrange(key, 0, -1)
+        for at in range(len(sale.skus)):
+            reads.zrange(keys.line[at], 0, -1, withscores=True)
+            reads.zrange(keys.returned[at], 0, -1)
+            reads.smembers(keys.withdrawn[at])
+        meta, items, counts, tickets, live, held, leases, reserved, *by_sku = await reads.execute()
+        found = cls(
+            limit=sale.definition.per_buyer_limit,
+            meta={name.decode(): text.decode() for name, text in meta.items()},
+            items={name.decode(): int(number) for name, number in items.items()},
+            counts={name.decode(): int(number) for name, number in counts.items()},
+            tickets={name.decode(): msgspec.msgpack.decode(raw, type=TicketRecord) for name, raw in tickets.items()},
+            live={who.decode(): name.decode() for who, name in live.items()},
+            held={who.decode(): sorted(msgspec.msgpack.decode(slots)) for who, slots in held.items()},
+            leases={name.decode() for name in leases},
+            reserved={name.decode() for name in reserved},
+        )
+        for at, sku in enumerate(sale.skus):
+            line, returned, withdrawn = by_sku[3 * at : 3 * at + 3]
+            found.lines[sku] = [(name.decode(), int(score)) for name, score in line]
+            found.returned[sku] = {int(serial) for serial in returned}
+            found.withdrawn[sku] = {int(serial) for serial in withdrawn}
+        return found
 
-    async def read(self) -> None:
-        keys = self.sale.keys
-        for name, packed in (await self.hash(keys.tickets)).items():
-            self.tickets[name] = msgspec.msgpack.decode(packed, type=TicketRecord)
-        self.items = {name: int(number) for name, number in (await self.hash(keys.items)).items()}
-        self.counts = {name: int(number) for name, number in (await self.hash(keys.counts)).items()}
+    def faults(self) -> list[str]:
+        """See ``faults_of``."""
+        faults: list[str] = []
+        for what, found, expected in [*self._counts(), *self._buyers(), *self._clocks(), *self._records()]:
+            if found != expected:
+                faults.append(f"{what}: Redis has {found}, the tickets say {expected}")
+        for sku in self.lines:
+            for what, found, expected in [*self._line(sku), *self._units(sku)]:
+                if found != expected:
+                    faults.append(f"{what} of {sku}: Redis has {found}, the tickets say {expected}")
+        return faults
 
-    async def of_counts(self) -> None:
-        states = Counter(f"{ticket.sku}:{ticket.state}" for ticket in self.tickets.values())
+    def _counts(self) -> list[tuple[str, Any, Any]]:
+        all_of = self.tickets.values()
+        states = Counter(f"{ticket.sku}:{ticket.state}" for ticket in all_of)
+        reasons = Counter(f"{each.sku}:DECLINED:{each.reason}" for each in all_of if each.state == "DECLINED")
+        joined = Counter(f"{ticket.sku}:joined" for ticket in all_of)
         kept = {name: n for name, n in self.counts.items() if n and not any(word in name for word in _RUNNING)}
-        self.must("C1 counts by state", kept, dict(states))
-        reasons = Counter(f"{t.sku}:DECLINED:{t.reason}" for t in self.tickets.values() if t.state == "DECLINED")
-        self.must("declined by reason", {n: c for n, c in self.counts.items() if ":DECLINED:" in n}, dict(reasons))
-        joined = Counter(f"{ticket.sku}:joined" for ticket in self.tickets.values())
-        self.must("joined", {n: c for n, c in self.counts.items() if n.endswith(":joined")}, dict(joined))
+        return [
+            ("C1 counts by state", kept, dict(states)),
+            ("declined by reason", {name: n for name, n in self.counts.items() if ":DECLINED:" in name}, dict(reasons)),
+            ("joined", {name: n for name, n in self.counts.items() if name.endswith(":joined")}, dict(joined)),
+        ]
 
-    async def of_buyers(self) -> None:
-        live = {f"{t.sku}:{t.buyer}": name for name, t in self.tickets.items() if t.state in LIVE}
-        found = {who: name.decode() for who, name in (await self.hash(self.sale.keys.live)).items()}
-        self.must("live tickets", found, live)
+    def _buyers(self) -> list[tuple[str, Any, Any]]:
         slots: dict[str, list[int]] = defaultdict(list)
         for ticket in self.tickets.values():
-            slots[f"{ticket.sku}:{ticket.buyer}"].extend(ticket.slots)
-        held = {who: msgspec.msgpack.decode(each) for who, each in (await self.hash(self.sale.keys.held)).items()}
-        self.must(
-            "slots",
-            {who: sorted(each) for who, each in held.items()},
-            {who: sorted(each) for who, each in slots.items() if each},
-        )
-        for who, each in slots.items():
-            if len(set(each)) < len(each) or not set(each) <= set(range(1, self.sale.definition.per_buyer_limit + 1)):
-                self.faults.append(f"V2 {who} holds slots {each} of {self.sale.definition.per_buyer_limit}")
+            if ticket.slots:
+                slots[f"{ticket.sku}:{ticket.buyer}"].extend(ticket.slots)
+        allowed = set(range(1, self.limit + 1))
+        wrong = {who: each for who, each in slots.items() if len(set(each)) < len(each) or not set(each) <= allowed}
+        live = {f"{each.sku}:{each.buyer}": name for name, each in self.tickets.items() if each.state in LIVE}
+        return [
+            ("R2 live tickets", self.live, live),
+            ("V2 slots", self.held, {who: sorted(each) for who, each in slots.items()}),
+            ("V2 slots twice or beyond the limit", wrong, {}),
+        ]
 
-    async def of_clocks(self) -> None:
-        keys = self.sale.keys
-        for key, state in ((keys.leases, State.ADMITTED), (keys.reserved, State.RESERVED)):
-            members = {name.decode() for name in await self.sale.raw.zrange(key, 0, -1)}
-            self.must(f"members of {key}", members, {name for name, t in self.tickets.items() if t.state == state})
+    def _clocks(self) -> list[tuple[str, Any, Any]]:
+        def within(state: State) -> set[str]:
+            return {name for name, ticket in self.tickets.items() if ticket.state == state}
 
-    async def of_line(self, at: int, sku: str) -> None:
-        members = await self.sale.raw.zrange(self.sale.keys.line[at], 0, -1, withscores=True)
-        waiting = {name: t for name, t in self.tickets.items() if t.sku == sku and t.state == "WAITING"}
-        line = sorted(((name, t.arrival) for name, t in waiting.items()), key=lambda pair: pair[1])
-        self.must(f"line of {sku}", [(name.decode(), int(score)) for name, score in members], line)
-        claims = sum(t.quantity for t in self.tickets.values() if t.sku == sku and t.state == "ADMITTED")
-        self.must(f"L6 claims of {sku}", self.items.get(f"{sku}:claims", 0), claims)
-        back = sum(t.quantity for t in waiting.values() if t.back)
-        self.must(f"U3 back of {sku}", self.items.get(f"{sku}:back", 0), back)
+        return [
+            ("L3 leases", self.leases, within(State.ADMITTED)),
+            ("O3 reserved", self.reserved, within(State.RESERVED)),
+        ]
+
+    def _records(self) -> list[tuple[str, Any, Any]]:
+        rows: list[tuple[str, Any, Any]] = []
+        for name, ticket in self.tickets.items():
+            holds = ticket.quantity if ticket.state in {"RESERVED", "CONFIRMED"} else 0
+            leased = ticket.state in {"ADMITTED", "RESERVED"}
+            rows.append(
+                (f"units, slots of {ticket.state} {name}", (len(ticket.units), len(ticket.slots)), (holds,) * 2)
+            )
+            rows.append((f"whether {ticket.state} {name} has a lease", ticket.lease != "", leased))
+        return rows
+
+    def _line(self, sku: str) -> list[tuple[str, Any, Any]]:
+        waiting = {name: each for name, each in self.tickets.items() if each.sku == sku and each.state == "WAITING"}
+        line = sorted(((name, each.arrival) for name, each in waiting.items()), key=lambda pair: pair[1])
+        claims = sum(each.quantity for each in self.tickets.values() if each.sku == sku and each.state == "ADMITTED")
         served = self.items[f"{sku}:served"]
-        passed = [name for name, t in waiting.items() if not t.back and t.number <= served]
-        self.must(f"never admitted, and served is {served} in {sku}", passed, [])
+        return [
+            ("R1 line", self.lines[sku], line),
+            ("L6 claims", self.items.get(f"{sku}:claims", 0), claims),
+            ("U3 back", self.items.get(f"{sku}:back", 0), sum(each.quantity for each in waiting.values() if each.back)),
+            (f"served {served}", [n for n, each in waiting.items() if not each.back and each.number <= served], []),
+        ]
 
-    async def of_units(self, sku: str) -> None:
-        high, first, stock, target = (self.items[f"{sku}:{field}"] for field in ("high", "next", "stock", "target"))
-        withdrawn = await self.sale.withdrawn(sku)
+    def _units(self, sku: str) -> list[tuple[str, Any, Any]]:
+        high, first, stock, target = (self.items[f"{sku}:{name}"] for name in ("high", "next", "stock", "target"))
         hands: dict[int, list[str]] = defaultdict(list)
         for name, ticket in self.tickets.items():
             for unit in ticket.units if ticket.sku == sku else ():
                 hands[unit].append(f"{ticket.state} {name}")
         for hand, serials in (
-            ("returned", await self.sale.returned(sku)),
-            ("withdrawn", withdrawn),
+            ("returned", self.returned[sku]),
+            ("withdrawn", self.withdrawn[sku]),
             ("fresh", range(first, high + 1)),
         ):
             for serial in serials:
                 hands[serial].append(hand)
         wrong = {serial: who for serial, who in hands.items() if len(who) != 1 or not 1 <= serial <= high}
-        self.must(f"U1 units of {sku} in one hand each", wrong, {})
-        self.must(f"U1 units of {sku} in no hand", set(range(1, high + 1)) - set(hands), set())
-        self.must(f"U3 stock of {sku}", stock, target - len(withdrawn))
-
-    def of_records(self) -> None:
-        for name, ticket in self.tickets.items():
-            holds = ticket.quantity if ticket.state in {"RESERVED", "CONFIRMED"} else 0
-            self.must(
-                f"units and slots of {name}, {ticket.state}", (len(ticket.units), len(ticket.slots)), (holds,) * 2
-            )
-            leased = ticket.state in {"ADMITTED", "RESERVED"}
-            self.must(f"whether {name}, {ticket.state}, has a lease", ticket.lease != "", leased)
+        return [
+            ("U1 units not in one hand each", wrong, {}),
+            ("U1 units in no hand", set(range(1, high + 1)) - set(hands), set()),
+            ("U3 stock", stock, target - len(self.withdrawn[sku])),
+        ]
