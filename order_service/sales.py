@@ -41,7 +41,8 @@ class Sales:
         changes = [record.fact for record in records if isinstance(record.fact, SaleChanged)]
         known: dict[str, SaleApplied] = {}
         async with self._postgres.transaction() as connection:
-            for change in changes:
+            # Locked in the order in which the writers of orders do; the order within a sale stays.
+            for change in sorted(changes, key=lambda change: change.sale_id):
                 await _take_over(connection, change)
             for sale_id in sorted({change.sale_id for change in changes}):
                 row = await connection.fetchrow(query("known_sale"), sale_id)

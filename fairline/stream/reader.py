@@ -32,7 +32,7 @@ from fairline.errors import UnavailableError
 
 CONNECT_S: Final = 15.0  # the first group of a new Kafka waits while the topic of offsets is made
 COMMIT_S: Final = 5.0
-CLOSE_S: Final = 5.0
+CLOSE_S: Final = 2.0
 REQUEST_TIMEOUT_S: Final = 10.0
 SESSION_S: Final = 6.0  # how long a killed member keeps its partitions; a broker takes no less by default
 HEARTBEAT_S: Final = 2.0

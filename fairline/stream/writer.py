@@ -30,7 +30,8 @@ REQUEST_TIMEOUT_S: Final = 10.0
 # One request to a partition is in flight at a time, so that a large batch is what makes it fast. Below the broker's
 # own limit of 1 MB a batch.
 BATCH_BYTES: Final = 512 * 1024
-DISCARD_S: Final = 15.0
+DISCARD_S: Final = 15.0  # an answer of a broker that hangs is waited for by the library, behind the back of everybody
+CLOSE_S: Final = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +77,9 @@ class EventWriter:
         """Close the producer; what is not acknowledged by now never was. A second call does nothing more."""
         self._discard(self._producer)
         if self._discarding:
-            await asyncio.wait(self._discarding, timeout=DISCARD_S)
+            _, late = await asyncio.wait(self._discarding, timeout=CLOSE_S)
+            for task in late:
+                task.cancel()
 
     async def _send(
         self,
