@@ -17,6 +17,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from fairline.runtime.services import cancelled
 from fairline.states import State
 from fairline.store.client import connect
 from fairline.store.keys import SaleKeys
@@ -144,9 +145,7 @@ class Watch:
 
     async def stop(self) -> None:
         """End sampling; a second call is fine. What a sampler saw before it failed is kept."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancelled(*self._tasks)
         self._tasks = []
 
     async def rows(self) -> list[Row]:
