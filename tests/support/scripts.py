@@ -18,3 +18,9 @@ ALL_SCRIPTS: Final = tuple(
 def script_of(package: str, name: str) -> Script[Any]:
     """The script, with replies of any shape."""
     return Script(package, name, Any)
+
+
+def shared_parts() -> list[tuple[str, str]]:
+    """(name, text) of each file that scripts include."""
+    folder = files("fairline.store") / "lua" / "shared"
+    return [(path.name, path.read_text()) for path in sorted(folder.iterdir(), key=lambda each: each.name)]
