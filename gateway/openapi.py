@@ -38,7 +38,7 @@ class Doc(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
     body: type | None = None
     body_required: bool = True
-    query: dict[str, tuple[Any, str]] = {}
+    query: Mapping[str, tuple[Any, str]] = {}
     headers: dict[str, str] = {}
     tag: str = "buyers"
 

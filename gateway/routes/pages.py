@@ -4,12 +4,12 @@ The files are read once at start. The page of a sale is the same bytes for every
 which one it is, so a cache in front can keep it. Nothing on a page runs that is not a file of ours (strict CSP).
 """
 
+import gzip
 import mimetypes
-from collections.abc import Mapping
 from hashlib import blake2b
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from litestar import Response, get
@@ -23,7 +23,7 @@ from gateway.problems import Problem
 
 _HTML: Final = "text/html; charset=utf-8"
 _PAGE_AGE: Final = "public, max-age=60"
-_FILE_AGE: Final = "public, max-age=300"
+_FILE_AGE: Final = "public, max-age=60"
 
 
 def policy(*, notifier_url: str, scripts_style: bool = False) -> str:
@@ -36,12 +36,20 @@ def policy(*, notifier_url: str, scripts_style: bool = False) -> str:
     )
 
 
+class File(NamedTuple):
+    """One of them; ``packed`` is it with gzip, where that is smaller."""
+
+    body: bytes
+    packed: bytes | None
+    kind: str
+    etag: str
+
+
 class Files:
     """The files below ``static``, in memory, by their path."""
 
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self._values = values
-        self._files: dict[str, tuple[bytes, str, str]] = {}
+    def __init__(self) -> None:
+        self._files: dict[str, File] = {}
         self._read(files("gateway") / "static", "")
 
     def _read(self, folder: Traversable, path: str) -> None:
@@ -51,11 +59,10 @@ class Files:
                 continue
             body = each.read_bytes()
             kind = mimetypes.guess_type(each.name)[0] or "application/octet-stream"
-            if each.name.endswith((".html", ".js")) and not path.startswith("vendor/"):
-                for name, value in self._values.items():
-                    body = body.replace(b"{{" + name.encode() + b"}}", value.encode())
             kind = f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
-            self._files[path + each.name] = (body, kind, f'"{blake2b(body, digest_size=9).hexdigest()}"')
+            packed = gzip.compress(body, mtime=0)
+            etag = f'"{blake2b(body, digest_size=9).hexdigest()}"'
+            self._files[path + each.name] = File(body, packed if len(packed) < len(body) else None, kind, etag)
 
     def answer(
         self, request: AnyRequest, path: str, *, age: str = _FILE_AGE, status: int = 200, policy: str | None = None
@@ -64,13 +71,15 @@ class Files:
         found = self._files.get(path)
         if found is None:
             raise Problem("not_found")
-        body, kind, etag = found
-        headers = {"cache-control": age, "etag": etag}
+        headers = {"cache-control": age, "etag": found.etag, "vary": "accept-encoding"}
         if policy is not None:
             headers["content-security-policy"] = policy
-        if status == 200 and etag in request.headers.get("if-none-match", ""):  # noqa: PLR2004
-            return Response(b"", status_code=304, headers=headers, media_type=kind)
-        return Response(body, status_code=status, headers=headers, media_type=kind)
+        if status == 200 and found.etag in request.headers.get("if-none-match", ""):  # noqa: PLR2004
+            return Response(b"", status_code=304, headers=headers, media_type=found.kind)
+        body = found.body
+        if found.packed is not None and "gzip" in request.headers.get("accept-encoding", ""):
+            body, headers["content-encoding"] = found.packed, "gzip"
+        return Response(body, status_code=status, headers=headers, media_type=found.kind)
 
 
 def _doc(summary: str, kind: str, problems: tuple[str, ...] = ()) -> dict[str, Doc]:
@@ -87,8 +96,7 @@ def _doc(summary: str, kind: str, problems: tuple[str, ...] = ()) -> dict[str, D
 
 def pages(board: Board, *, notifier_url: str) -> list[ControllerRouterHandler]:
     """The routes."""
-    origin = urlsplit(notifier_url)
-    static = Files({"NOTIFIER": f"{origin.scheme}://{origin.netloc}"})
+    static = Files()
     strict = policy(notifier_url=notifier_url)
 
     @get("/room/{sale_id:str}", opt=_doc("The waiting room of a sale", _HTML))

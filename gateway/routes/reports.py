@@ -23,11 +23,12 @@ from gateway.tallies import Tallies
 
 MOST_LISTED: Final = 500
 LISTED: Final = 100
+Query = Mapping[str, tuple[Any, str]]
+
 _VALUE: Final = re.compile(r"[A-Za-z0-9:._+-]{1,128}")
-_PAGING: Final = {
-    "limit": (Annotated[int, Meta(ge=1, le=MOST_LISTED)], f"rows a page; {LISTED} where it is absent"),
-    "after": (str, "the `next` of the page before"),
-}
+_LIMIT: Final = (Annotated[int, Meta(ge=1, le=MOST_LISTED)], f"rows a page; {LISTED} where it is absent")
+_BY_ID: Final = {"limit": _LIMIT, "after": (str, "the `next` of the page before")}
+_BY_CURSOR: Final = {"limit": _LIMIT, "cursor": (str, "the `next` of the page before")}
 
 
 def _doc(summary: str, **more: Any) -> dict[str, Doc]:
@@ -35,7 +36,7 @@ def _doc(summary: str, **more: Any) -> dict[str, Doc]:
     return {OPT: Doc(tag="operators", who="viewer", summary=summary, problems=problems, **more)}
 
 
-_LIST: Final = _doc("List the sales", query=_PAGING, answers={200: (SaleList, "a page")}, problems=("invalid_query",))
+_LIST: Final = _doc("List the sales", query=_BY_ID, answers={200: (SaleList, "a page")}, problems=("invalid_query",))
 _SHOW: Final = _doc("Show a sale", answers={200: (OperatorSale, "the sale")}, problems=("unknown_sale",))
 _STATS: Final = _doc("Count tickets, now", answers={200: (SaleCounts, "one instant")}, problems=("unknown_sale",))
 
@@ -48,7 +49,7 @@ def reports(
 
     @get("/admin/sales", guards=viewer, opt=_LIST)
     async def list_sales(request: AnyRequest) -> Response[bytes]:
-        query = _query(request)
+        query = _query(request, _BY_ID)
         return answer(await desk.list(after=query.get("after", ""), limit=int(query.get("limit", LISTED))))
 
     @get("/admin/sales/{sale_id:str}", guards=viewer, opt=_SHOW)
@@ -64,17 +65,17 @@ def reports(
             raise Problem("unknown_sale")
         return answer(counts_of(sale_id, named, reply))
 
-    def passing_on(what: What, path: str, summary: str) -> ControllerRouterHandler:
+    def passing_on(what: What, path: str, summary: str, known_query: Query) -> ControllerRouterHandler:
         doc = _doc(
             summary,
-            query=_PAGING,
+            query=known_query,
             answers={200: ("application/json", "as Postgres has it")},
             problems=("unknown_sale", "invalid_query", "bad_gateway"),
         )
 
         @get(f"/admin/sales/{{sale_id:str}}/{path}", guards=viewer, opt=doc, name=path)
         async def pass_on(request: AnyRequest, sale_id: FromPath[str]) -> Response[bytes]:
-            query = _query(request)
+            query = _query(request, known_query)
             return answer(await records.ask(known(sale_id), what, query))
 
         return pass_on
@@ -83,9 +84,9 @@ def reports(
         list_sales,
         show_sale_to_operator,
         count_tickets,
-        passing_on("history", "history", "What was done to a sale, and what became of its tickets"),
-        passing_on("sold", "sold", "The units sold, one row each"),
-        passing_on("stats", "records", "The orders that Postgres has, counted"),
+        passing_on("history", "history", "What was done to a sale, the latest first", _BY_CURSOR),
+        passing_on("sold", "sold", "The units sold, one row each", _BY_CURSOR),
+        passing_on("stats", "records", "How tickets ended, as Postgres has it", {}),
     ]
 
 
@@ -96,10 +97,10 @@ def known(sale_id: str) -> str:
     return sale_id
 
 
-def _query(request: AnyRequest) -> dict[str, str]:
+def _query(request: AnyRequest, known_query: Query) -> dict[str, str]:
     query = dict(cast("Mapping[str, str]", request.query_params))
     for name, value in query.items():
-        if name not in _PAGING or not _VALUE.fullmatch(value):
+        if name not in known_query or not _VALUE.fullmatch(value):
             raise Problem("invalid_query", f"Query parameter {shown(name)}: unknown, or its value is not allowed.")
     limit = query.get("limit", "1")
     if not (limit.isdigit() and len(limit) <= len(str(MOST_LISTED)) and 1 <= int(limit) <= MOST_LISTED):
