@@ -76,6 +76,8 @@ class Reads:
         cursor = page.get("cursor", [None])[-1]
         try:
             async with self._postgres.connection() as connection:
+                if await connection.fetchrow(query("known_sale"), sale_id) is None:
+                    raise _Problem(404, "unknown_sale", f"there is no sale {sale_id}")
                 match what:
                     case "stats":
                         return await _stats(connection, sale_id)
@@ -91,8 +93,6 @@ class Reads:
 
 async def _stats(connection: Connection, sale_id: str) -> object:
     items = await connection.fetch(query("sale_items"), sale_id)
-    if not items:
-        raise _Problem(404, "unknown_sale", f"there is no sale {sale_id}")
     counts = await connection.fetch(query("sale_stats"), sale_id)
     outcomes = dict.fromkeys(("CONFIRMED", "RELEASED", "DECLINED", "LAPSED"), 0)
     reasons: dict[str, dict[str, int]] = {}

@@ -146,14 +146,13 @@ async def test_a_sale_its_orders_and_its_tickets_can_be_read(
     ("path", "status", "code"),
     [
         ("/internal/sales/no-such-sale/stats", 404, "unknown_sale"),
+        ("/internal/sales/no-such-sale/history", 404, "unknown_sale"),
+        ("/internal/sales/no-such-sale/sold?limit=5", 404, "unknown_sale"),
         ("/internal/sales/No%20Sale/stats", 400, "invalid_query"),
         ("/internal/sales/s/everything", 404, "not_found"),
         ("/internal/sales/s/history?limit=0", 400, "invalid_query"),
         ("/internal/sales/s/history?limit=1001", 400, "invalid_query"),
         ("/internal/sales/s/history?limit=ten", 400, "invalid_query"),
-        ("/internal/sales/s/history?cursor=x", 400, "invalid_query"),
-        ("/internal/sales/s/sold?cursor=x", 400, "invalid_query"),
-        ("/internal/sales/s/sold?cursor=a:99999999999", 400, "invalid_query"),
         ("/internal/sales/s/sold?colour=red", 400, "invalid_query"),
     ],
 )
@@ -161,6 +160,15 @@ async def test_a_bad_question_is_a_problem_with_a_code(service: Service, path: s
     body = await service.until(path, status)
     assert body["code"] == code
     assert body["status"] == status
+
+
+async def test_a_cursor_that_no_page_gave_is_a_problem_too(service: Service, publisher: EventWriter) -> None:
+    sale_id = a_sale_id()
+    assert all(await publisher.send([sale(sale_id)], DEADLINE_S))
+    await service.until(f"/internal/sales/{sale_id}/stats", 200)
+    for page in ("history?cursor=x", "sold?cursor=x", "sold?cursor=a:99999999999", "sold?cursor=%C3%A4:1"):
+        status, body = await service.get(f"/internal/sales/{sale_id}/{page}")
+        assert (status, body["code"]) == (400, "invalid_query"), page
 
 
 async def test_ready_when_everything_it_needs_is_there(service: Service) -> None:
