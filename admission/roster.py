@@ -13,7 +13,7 @@ from fairline.store.room import Room
 log = logs.get(__name__)
 
 LOOK_S: Final = 0.25
-MAX_SALES: Final = 500  # each costs a few scripts a second even when nothing happens
+MAX_SALES: Final = 150  # one where nothing happens costs 27 calls a second, 0.6 % of a core: so many fill one
 
 
 class Roster:

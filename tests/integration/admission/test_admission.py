@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from admission.app import start
+from fairline.errors import UnavailableError, UnfitServerError
 from fairline.events import OrderPlaced
 from fairline.sale import Validator
+from fairline.store.client import connect
 from tests.integration.admission.conftest import NewSale
-from tests.support.admission import RunningAdmission, admission_settings, an_admission, until
+from tests.support.admission import NOWHERE, RunningAdmission, admission_settings, an_admission, until
 from tests.support.fake_writer import FakeWriter
 from tests.support.sale import SaleDriver
 from tests.support.sale_facts import faults_of
+from tests.support.stack import servers
 
 QUIET = {"CONFIRMED", "DECLINED", "SOLD_OUT", "RELEASED", "LAPSED", "LEFT"}
 
@@ -229,3 +233,38 @@ async def test_several_sales_at_once_do_not_hold_each_other_up(
             await until(_all_told(sale, ids[sale.id]))
             assert await sale.states(*ids[sale.id]) == ["CONFIRMED"] * 30
         assert len(await slow.line()) >= 2
+
+
+async def test_l7_a_redis_that_may_throw_keys_away_is_refused_at_the_start() -> None:
+    async with servers("redis") as running:
+        redis = connect(running.redis_url, name="fairline-tests")
+        await redis.config_set("maxmemory-policy", "allkeys-lru")
+        await redis.aclose()
+        with pytest.raises(UnfitServerError, match="noeviction"):
+            async with asyncio.timeout(20):
+                await start(_settings(running.redis_url, NOWHERE))
+
+
+async def test_l7_a_redis_without_memory_is_waited_for_and_changes_nothing() -> None:
+    async with servers("redis") as running:
+        redis = connect(running.redis_url, name="fairline-tests")
+        sale = await SaleDriver.opened(redis, 5)
+        ids = await sale.join("ada", "bob")
+        lease, _ = await sale.admit()
+        await redis.config_set("maxmemory", "1")
+        with pytest.raises(UnavailableError, match="memory"):
+            await sale.stock.reserve(lease, ids, redrive_ms=1000)
+        with pytest.raises(UnavailableError, match="memory"):
+            await sale.stock.decline(lease, [(ids[0], "no_member")])
+        assert await faults_of(sale) == []
+        await redis.config_set("maxmemory", "0")
+        assert await sale.reserve(lease, *ids) == ["RESERVED"] * 2
+        await redis.aclose()
+
+
+async def test_nothing_to_connect_to_is_waited_for_and_a_stop_is_heard() -> None:
+    running = RunningAdmission(_settings(f"redis://{NOWHERE}/0", NOWHERE, drain_s=1))
+    await asyncio.wait({running.task}, timeout=0.5)
+    assert not running.task.done()
+    async with asyncio.timeout(30):
+        await running.stop()
