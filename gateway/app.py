@@ -11,14 +11,13 @@ from typing import Final
 import msgspec
 from litestar import Litestar, Response, get
 from litestar.types import ControllerRouterHandler
-from redis.asyncio import Redis
 
 from fairline.runtime import logs
 from fairline.runtime.health import Health, HttpServer
 from fairline.runtime.metrics import Metrics
 from fairline.runtime.services import run
 from fairline.runtime.settings import SettingsError
-from fairline.store.client import check, connect, refuse_unfit
+from fairline.store.client import Redis, check, connect, refuse_unfit
 from fairline.store.operators import Operators
 from fairline.store.room import Room
 from fairline.tokens import TokenKeys

@@ -13,6 +13,8 @@ from redis.backoff import NoBackoff
 from fairline.errors import UnavailableError, UnfitServerError
 from fairline.store.room import answering
 
+__all__ = ["Redis", "check", "connect", "refuse_unfit"]  # the type of a client too, for those who only pass it on
+
 MAX_CONNECTIONS = 32
 POOL_WAIT_S = 2.0
 
