@@ -7,6 +7,7 @@ after ``drain_s`` is cancelled. The first one to fail stops the others, and the 
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol
 
@@ -75,11 +76,14 @@ async def cancelled(*tasks: asyncio.Task[Any]) -> None:
     """
     pending = {task for task in tasks if not task.done()}
     interrupted: asyncio.CancelledError | None = None
+    again_at = 0.0
     while pending:
-        for task in pending:
-            task.cancel()
+        if (now := time.monotonic()) >= again_at:
+            again_at = now + CANCEL_AGAIN_S
+            for task in pending:
+                task.cancel()
         try:
-            await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+            await asyncio.wait(pending, timeout=max(0.0, again_at - now))
         except asyncio.CancelledError as error:
             interrupted = error
         pending = {task for task in pending if not task.done()}
