@@ -1,0 +1,112 @@
+"""The first locust buyer against a whole stack, from an environment and a process of its own; then the invariants."""
+
+import asyncio
+import json
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from fairline.cli.client import Address, Operator
+from fairline.demo.log import Log
+from fairline.demo.verdict import Evidence, judge
+from fairline.demo.watch import Watch
+from fairline.sale import Item, SaleDefinition, Validator
+from tests.support.stack import FullStack, cannot_be_had
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCUST = ROOT / ".venv-load" / "bin" / "locust"
+USERS = 50
+RUN_S = 20
+
+
+def sale() -> SaleDefinition:
+    """Paced, so that it sells out in the middle of the run and every kind of answer comes up."""
+    return SaleDefinition(
+        sale_id=f"load-{secrets.token_hex(3)}",
+        name="Load",
+        items=tuple(Item(sku=sku, name=sku, stock=60) for sku in ("teapot", "lamp")),
+        rate_per_s=20.0,
+        capacity=10,
+        validator=Validator(kind="simulated", decline_share=0.1, seed=1),
+    )
+
+
+async def run_locust(host: str, sale_id: str, log: Path) -> list[dict[str, Any]]:
+    """Locust's own figures, one entry a kind of request."""
+    process = await asyncio.create_subprocess_exec(
+        *(str(LOCUST), "-f", "loadtest/locustfile.py", "--headless", "--json", "--only-summary", "--skip-log-setup"),
+        *("--host", host, "--sale", sale_id, "--crowd-log", str(log)),
+        *("-u", str(USERS), "-r", str(USERS), "-t", f"{RUN_S}s", "-s", "20"),
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(RUN_S + 40):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, (out + err).decode()
+    figures: list[dict[str, Any]] = json.loads(out)
+    return figures
+
+
+@pytest.mark.timeout(180)
+async def test_fifty_buyers_for_twenty_seconds_break_nothing(tmp_path: Path) -> None:
+    if not LOCUST.exists():
+        cannot_be_had("there is no .venv-load: make .venv-load/.ready")
+    definition = sale()
+    skus = tuple(item.sku for item in definition.items)
+    async with FullStack() as stack:
+        info = stack.info
+        watch = Watch(
+            redis_url=info["redis_url"], postgres_dsn=info["postgres_dsn"], sale_id=definition.sale_id, skus=skus
+        )
+        async with Operator(Address(info["gateway_url"], info["operator_key"])) as operator, watch:
+            await operator.create(definition)
+            await watch.start()
+            opened_s = time.monotonic()
+            await operator.act(definition.sale_id, "open")
+            figures = await run_locust(info["gateway_url"], definition.sale_id, tmp_path / "log.json")
+            assert await watch.at_rest(within_s=20)
+            await watch.stop()
+            log = msgspec.json.decode((tmp_path / "log.json").read_bytes(), type=Log)
+            evidence = Evidence(
+                sale=definition,
+                log=log,
+                seen=watch.seen,
+                redis=await watch.redis(),
+                rows=await watch.rows(),
+                opened_s=opened_s,
+            )
+    by_name = {each["name"]: each for each in figures}
+    assert set(by_name) == {"sale", "join", "result", "status"}
+    assert {name: each["num_failures"] for name, each in by_name.items()} == dict.fromkeys(by_name, 0)
+    assert by_name["join"]["num_requests"] == len(log.calls) > 500
+    assert by_name["result"]["num_requests"] == len(log.tickets) > 120
+    assert {"joined", "sold_out", "already_bought"} <= set(log.answers())
+    assert len(evidence.rows) == sum(evidence.stock.values())
+    assert [finding for finding in judge(evidence) if not finding.ok] == []
+
+
+async def test_it_refuses_to_load_anything_but_this_machine() -> None:
+    if not LOCUST.exists():
+        cannot_be_had("there is no .venv-load: make .venv-load/.ready")
+    process = await asyncio.create_subprocess_exec(
+        *(str(LOCUST), "-f", "loadtest/locustfile.py", "--headless", "-t", "1s", "--host", "http://192.0.2.1"),
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode
+    assert b"loopback addresses only" in out
