@@ -1,32 +1,40 @@
 """Orders -> verdicts: one transaction a batch, one row an order, the first verdict stays (V1 to V4, V7).
 
-the sales are locked and looked at          epoch older: an order without a row is passed over in silence (V7)
-                                            sale, epoch or serial not known yet: it waits (V6)
-all others are written as confirmed at once, in a savepoint
-those with a row already                    their verdict stands, and is told again
-those whose units are not all free          are taken out, the savepoint is undone, the others written again;
-                                            then each is decided alone: unit_taken or already_bought (V3)
+A batch goes like this; all of it is one transaction:
+
+    the sales are locked and looked at          epoch older: an order without a row is passed over in silence (V7)
+                                                sale, epoch or serial not known yet: it waits (V6)
+    all others are written as confirmed at once, in a savepoint
+    those with a row already                    their verdict stands, and is told again
+    those whose units are not all free          are taken out, the savepoint is undone, the others written again;
+                                                then each is decided alone: unit_taken or already_bought (V3)
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, Final
 
-import asyncpg
 import msgspec
 
-from fairline.clock import to_ms
-from fairline.events import FailureReason, OrderConfirmed, OrderFailed, OrderPlaced
+from fairline.events import OrderConfirmed, OrderFailed, OrderPlaced
 from fairline.ids import SaleId, TicketId
 from fairline.runtime.metrics import Metrics
 from fairline.stream.reader import Record
 from order_service.handling import Done, Outcome, Wait
 from order_service.postgres import Connection, Postgres
-from order_service.queries import query
+from order_service.verdicts import (
+    InTheWayError,
+    KnownSale,
+    Verdict,
+    fail,
+    known_sales,
+    place,
+    stored_verdicts,
+    unit_is_taken,
+)
 
 ROUNDS: Final = 3  # of writing a batch without those in the way, before each order is decided alone
-_INT, _BIGINT = 2**31 - 1, 2**63 - 1
+_NO_EPOCH: Final = 2**64  # above every other, and above what a row can hold
 
 
 class _Remains(msgspec.Struct):
@@ -34,14 +42,6 @@ class _Remains(msgspec.Struct):
 
     sale_id: SaleId
     ticket_id: TicketId
-
-
-class _InTheWayError(Exception):
-    """Units of these tickets are not free; what the savepoint wrote is undone."""
-
-    def __init__(self, tickets: Iterable[str]) -> None:
-        super().__init__()
-        self.tickets = frozenset(tickets)
 
 
 class Orders:
@@ -85,29 +85,22 @@ class Orders:
         if order is None or not _can_be_told(order):
             return Done()
         async with self._postgres.transaction() as connection:
-            sales = await _known(connection, [order.sale_id])
+            sales = await known_sales(connection, [order.sale_id])
             if order.sale_id not in sales:
                 return Wait(f"sale {order.sale_id} is not known yet")
-            stored = await _stored(connection, [order.ticket_id])
+            stored = await stored_verdicts(connection, [order.ticket_id])
             if order.ticket_id in stored:
                 return _again(stored[order.ticket_id])
             if order.epoch < sales[order.sale_id].epoch:
                 return Done()
-            verdict = await _fail(connection, order, "not_writable")
+            verdict = await fail(connection, order, "not_writable")
         self._metrics.written.labels("not_writable").inc()
         return Done((verdict,))
 
 
-class _Sale(msgspec.Struct):
-    """What Postgres knows of a sale."""
-
-    epoch: int
-    high: dict[str, int]
-
-
 async def _decide(connection: Connection, orders: Sequence[OrderPlaced]) -> tuple[dict[str, Outcome], dict[str, int]]:
     """An outcome for each ticket, and how many new verdicts of each kind there are."""
-    sales = await _known(connection, sorted({order.sale_id for order in orders}))
+    sales = await known_sales(connection, sorted({order.sale_id for order in orders}))
     decided: dict[str, Outcome] = {}
     fresh, rowless = [], []
     for order in orders:
@@ -124,7 +117,7 @@ async def _decide(connection: Connection, orders: Sequence[OrderPlaced]) -> tupl
     confirmed, in_the_way = await _place_all(connection, fresh)
     decided |= {ticket: Done((fact,)) for ticket, fact in confirmed.items()}
     known = [order for order in fresh if order.ticket_id not in confirmed and order.ticket_id not in in_the_way]
-    stored = await _stored(connection, [order.ticket_id for order in (*rowless, *known)])
+    stored = await stored_verdicts(connection, [order.ticket_id for order in (*rowless, *known)])
     decided |= {ticket: _again(fact) for ticket, fact in stored.items()}
 
     written = {"confirmed": len(confirmed)}
@@ -137,7 +130,7 @@ async def _decide(connection: Connection, orders: Sequence[OrderPlaced]) -> tupl
     return decided, written
 
 
-def _without_row(order: OrderPlaced, sale: _Sale) -> Outcome | None:
+def _without_row(order: OrderPlaced, sale: KnownSale) -> Outcome | None:
     """What becomes of an order that has no row, where that needs no writing."""
     if order.epoch < sale.epoch:
         return Done()
@@ -159,110 +152,21 @@ async def _place_all(
         if not rest:
             break
         try:
-            return await _place(connection, rest), in_the_way
-        except _InTheWayError as error:
+            return await place(connection, rest), in_the_way
+        except InTheWayError as error:
             in_the_way |= error.tickets
     return {}, frozenset(order.ticket_id for order in orders)
 
 
-async def _place(connection: Connection, orders: Sequence[OrderPlaced]) -> dict[str, OrderConfirmed]:
-    """Write them as confirmed, in a savepoint; those that had no row. Raises ``_InTheWayError``, and undoes it all."""
-    async with connection.transaction():
-        rows = await connection.fetch(
-            query("place_orders"),
-            [order.ticket_id for order in orders],
-            [order.sale_id for order in orders],
-            [order.sku for order in orders],
-            [order.buyer_id for order in orders],
-            [_array(order.units) for order in orders],
-            [_array(order.slots) for order in orders],
-            [order.epoch for order in orders],
-            [order.arrival for order in orders],
-            [order.number for order in orders],
-            [order.reserved_at_ms for order in orders],
-        )
-        halves = [str(row["ticket_id"]) for row in rows if not row["whole"]]
-        if halves:
-            raise _InTheWayError(halves)
-    at = {str(row["ticket_id"]): row["decided_at"] for row in rows}
-    return {
-        order.ticket_id: _confirmed(msgspec.structs.asdict(order), at[order.ticket_id])
-        for order in orders
-        if order.ticket_id in at
-    }
-
-
-async def _decide_alone(connection: Connection, order: OrderPlaced) -> OrderConfirmed | OrderFailed:
+async def _decide_alone(connection: Connection, order: OrderPlaced) -> Verdict:
     try:
-        placed = await _place(connection, [order])
-    except _InTheWayError:
-        taken = await connection.fetchval(query("unit_is_taken"), order.sale_id, order.sku, _array(order.units))
-        return await _fail(connection, order, "unit_taken" if taken else "already_bought")
+        placed = await place(connection, [order])
+    except InTheWayError:
+        taken = await unit_is_taken(connection, order)
+        return await fail(connection, order, "unit_taken" if taken else "already_bought")
     if placed:
         return placed[order.ticket_id]
-    return (await _stored(connection, [order.ticket_id]))[order.ticket_id]
-
-
-async def _fail(connection: Connection, order: OrderPlaced, reason: FailureReason) -> OrderConfirmed | OrderFailed:
-    """Write that it failed; what stands in the end. What Postgres cannot keep of the order is left out of the row."""
-    row = await connection.fetchrow(
-        query("fail_order"),
-        order.ticket_id,
-        order.sale_id,
-        _text(order.sku),
-        _text(order.buyer_id),
-        reason,
-        _array(unit for unit in order.units if abs(unit) <= _INT),
-        _array(slot for slot in order.slots if abs(slot) <= _INT),
-        *(number if abs(number) <= _BIGINT else None for number in (order.epoch, order.arrival, order.number)),
-        order.reserved_at_ms if 0 <= order.reserved_at_ms < 2**42 else None,
-    )
-    if row is None:
-        return (await _stored(connection, [order.ticket_id]))[order.ticket_id]
-    return _failed(msgspec.structs.asdict(order), reason, row["decided_at"])
-
-
-async def _known(connection: Connection, sale_ids: Sequence[str]) -> dict[str, _Sale]:
-    sales: dict[str, _Sale] = {}
-    for row in await connection.fetch(query("lock_sales"), sale_ids):
-        sale = sales.setdefault(row["sale_id"], _Sale(row["epoch"], {}))
-        if row["sku"] is not None:
-            sale.high[row["sku"]] = row["high"]
-    return sales
-
-
-async def _stored(connection: Connection, tickets: Sequence[str]) -> dict[str, OrderConfirmed | OrderFailed]:
-    rows: Sequence[asyncpg.Record] = await connection.fetch(query("stored_verdicts"), tickets) if tickets else ()
-    return {str(row["ticket_id"]): _verdict(row) for row in rows}
-
-
-def _again(fact: OrderConfirmed | OrderFailed) -> Done:
-    return Done((fact,), given_up=isinstance(fact, OrderFailed) and fact.reason == "not_writable")
-
-
-def _verdict(row: asyncpg.Record) -> OrderConfirmed | OrderFailed:
-    if row["verdict"] == "confirmed":
-        return _confirmed(dict(row), row["decided_at"])
-    return _failed(dict(row), row["reason"], row["decided_at"])
-
-
-def _confirmed(of: Mapping[str, Any], at: datetime) -> OrderConfirmed:
-    return OrderConfirmed(**_common(of), decided_at_ms=to_ms(at))
-
-
-def _failed(of: Mapping[str, Any], reason: FailureReason, at: datetime) -> OrderFailed:
-    return OrderFailed(**_common(of), reason=reason, decided_at_ms=to_ms(at))
-
-
-def _common(of: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "sale_id": of["sale_id"],
-        "ticket_id": str(of["ticket_id"]),
-        "sku": of["sku"],
-        "buyer_id": of["buyer_id"],
-        "units": tuple(of["units"]),
-        "slots": tuple(of["slots"]),
-    }
+    return (await stored_verdicts(connection, [order.ticket_id]))[order.ticket_id]
 
 
 def _order(record: Record) -> OrderPlaced:
@@ -282,9 +186,9 @@ def _remains(record: Record) -> OrderPlaced | None:
     """Sale and ticket of an order that is otherwise not one; nothing where they cannot be read."""
     try:
         remains = msgspec.json.decode(record.value, type=_Remains)
+        rest: Any = msgspec.json.decode(record.value)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    rest: Any = msgspec.json.decode(record.value)
     return OrderPlaced(
         sale_id=remains.sale_id,
         ticket_id=remains.ticket_id,
@@ -292,7 +196,7 @@ def _remains(record: Record) -> OrderPlaced | None:
         buyer_id=_of(rest, "buyer_id", str, ""),
         units=(),
         slots=(),
-        epoch=_of(rest, "epoch", int, _BIGINT),  # unknown: not taken for one of the past
+        epoch=_of(rest, "epoch", int, _NO_EPOCH),  # not taken for one of the past
         arrival=_of(rest, "arrival", int, 0),
         number=_of(rest, "number", int, 0),
         reserved_at_ms=_of(rest, "reserved_at_ms", int, 0),
@@ -304,9 +208,5 @@ def _of(rest: Mapping[str, Any], name: str, kind: type, otherwise: Any) -> Any:
     return value if isinstance(value, kind) and not isinstance(value, bool) else otherwise
 
 
-def _array(numbers: Iterable[int]) -> str:
-    return "{" + ",".join(map(str, numbers)) + "}"
-
-
-def _text(text: str) -> str:
-    return text.replace("\x00", "\ufffd")
+def _again(fact: Verdict) -> Done:
+    return Done((fact,), given_up=isinstance(fact, OrderFailed) and fact.reason == "not_writable")
