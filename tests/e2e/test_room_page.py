@@ -1,0 +1,339 @@
+"""The pages in a real browser: the room from form to outcome, through reloads and lost connections; console; docs."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from tests.support.browser import Tab, a_browser, a_tab
+from tests.support.gateway import FIRST_KEY, TOKEN_KEYS, Api, a_gateway
+from tests.support.listeners import RunningNotifier, a_notifier
+from tests.support.sale import SaleDriver
+from tests.support.stack import eventually
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with a_browser() as one:
+        yield one
+
+
+@dataclass
+class House:
+    """A gateway and a notifier on one Redis."""
+
+    api: Api
+    notifier: RunningNotifier
+
+
+@pytest.fixture(scope="module")
+async def house(redis_url: str) -> AsyncIterator[House]:
+    async with (
+        a_notifier(redis_url, token_keys=TOKEN_KEYS, tick_ms=50) as notifier,
+        a_gateway(redis_url, NOTIFIER_URL=notifier.url) as api,
+    ):
+        yield House(api, notifier)
+
+
+async def open_sale(api: Api, stock: int = 3, **more: Any) -> SaleDriver:
+    return await SaleDriver.opened(api.redis, {"seat": stock, "box": 1}, **more)
+
+
+@asynccontextmanager
+async def a_visit(browser: Browser, api: Api, sale_id: str, **options: Any) -> AsyncIterator[Tab]:
+    async with a_tab(browser, **options) as tab:
+        await tab.page.goto(f"{api.url}/room/{sale_id}")
+        yield tab
+        assert not tab.faults
+
+
+async def join(tab: Tab, buyer: str = "anna") -> None:
+    await tab.page.fill("#buyer", buyer)
+    await tab.page.click("#go")
+    await tab.sees("You are in line")
+
+
+async def ticket_id(tab: Tab) -> str:
+    return str(await tab.page.locator("#ticket").inner_text())
+
+
+async def test_a_buyer_joins_sees_the_line_move_and_gets_it(browser: Browser, house: House) -> None:
+    sale = await open_sale(house.api, message="Welcome to all", per_buyer_limit=2)
+    others = await sale.join("bert", "carl")
+    async with a_visit(browser, house.api, sale.id) as tab:
+        await tab.sees("Welcome to all")
+        await tab.accessible()
+        await join(tab)
+        await expect(tab.page.locator("#position")).to_have_text("3")
+        await expect(tab.page.locator("#ahead")).to_have_text("2")
+        await tab.accessible()
+        lease, grant = await sale.admit(2)
+        assert grant.ids == others
+        await expect(tab.page.locator("#position")).to_have_text("1")
+        await sale.decline(lease, *others)
+        mine = await ticket_id(tab)
+        lease, grant = await sale.admit()
+        assert grant.ids == [mine]
+        await tab.sees("It is your turn")
+        await sale.reserve(lease, mine)
+        await tab.sees("Set aside for you")
+        await tab.sees("counts as bought once that is done")
+        await sale.confirm(mine)
+        await tab.sees("You have it")
+        await expect(tab.page.locator("#what")).to_contain_text("Seat, no. 1")
+        await expect(tab.page.locator("#status")).to_have_text("You have it")
+        await tab.accessible()
+        assert len(tab.sockets) == 1
+
+
+async def test_a_reload_keeps_the_place(browser: Browser, house: House) -> None:
+    sale = await open_sale(house.api)
+    async with a_visit(browser, house.api, sale.id) as tab:
+        await join(tab)
+        before = await ticket_id(tab)
+        await sale.join("bert", "carl")
+        await tab.page.reload()
+        await expect(tab.page.locator("#ticket")).to_have_text(before)
+        await expect(tab.page.locator("#position")).to_have_text("1")
+        assert (await sale.stats()).counts.count("seat:joined") == 1
+        assert await sale.count("joined") == 3
+
+
+async def test_a_reload_before_the_answer_makes_no_second_ticket(browser: Browser, house: House) -> None:
+    sale = await open_sale(house.api)
+    async with a_tab(browser) as tab:
+        # The join arrives, its answer does not: the page tries again by itself, and after a reload too.
+        dropped, dropping = 0, True
+
+        async def drop(route: Any) -> None:
+            nonlocal dropped
+            if not dropping:
+                await route.continue_()
+                return
+            await route.fetch()
+            await route.abort()
+            dropped += 1
+
+        await tab.page.route("**/tickets", drop)
+        await tab.page.goto(f"{house.api.url}/room/{sale.id}")
+        await tab.page.fill("#buyer", "anna")
+        await tab.page.click("#go")
+        await tab.sees("No connection at the moment")
+        await eventually(lambda: dropped >= 2)
+        dropping = False
+        await tab.page.reload()
+        await tab.sees("You are in line")
+        await expect(tab.page.locator("#position")).to_have_text("1")
+        assert await sale.count("joined") == 1
+
+
+async def test_without_a_websocket_the_page_asks(browser: Browser, redis_url: str) -> None:
+    async with a_gateway(redis_url) as api:  # its notifier is not there
+        sale = await open_sale(api)
+        async with a_tab(browser) as tab:
+            await tab.page.goto(f"{api.url}/room/{sale.id}")
+            await join(tab)
+            mine = await ticket_id(tab)
+            lease, _ = await sale.admit()
+            await tab.sees("It is your turn")
+            await sale.decline(lease, mine, reason="payment_declined")
+            await tab.sees("Your order was declined")
+            await tab.sees("The payment was declined")
+            await tab.page.click("#again")
+            await expect(tab.page.locator("#buyer")).to_have_value("anna")
+            await tab.page.click("#go")
+            await tab.sees("You are in line")
+            assert await ticket_id(tab) != mine
+
+
+async def test_after_a_lost_websocket_the_page_connects_again(browser: Browser, redis_url: str) -> None:
+    async with (
+        a_notifier(redis_url, token_keys=TOKEN_KEYS, connection_life_s=1) as notifier,
+        a_gateway(redis_url, NOTIFIER_URL=notifier.url) as api,
+    ):
+        sale = await open_sale(api)
+        async with a_visit(browser, api, sale.id) as tab:
+            await join(tab)
+            await eventually(lambda: len(tab.sockets) >= 2)
+            await sale.admit()
+            await tab.sees("It is your turn")
+
+
+async def test_leaving_asks_first(browser: Browser, house: House) -> None:
+    sale = await open_sale(house.api)
+    async with a_visit(browser, house.api, sale.id) as tab:
+        await join(tab)
+        await tab.page.click("#leave")
+        await tab.accessible()
+        await tab.page.click("#leave-no")
+        assert await sale.count("LEFT") == 0
+        await tab.page.click("#leave")
+        await tab.page.click("#leave-yes")
+        await tab.sees("You left the line")
+        assert await sale.count("LEFT") == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        ("sold_out", "Sold out"),
+        ("lapsed", "Your turn has passed"),
+        ("released", "could not be written down"),
+        ("closed", "The sale ended before it was your turn"),
+    ],
+)
+async def test_every_end_is_told_in_words(browser: Browser, house: House, end: str, words: str) -> None:
+    sale = await open_sale(house.api, stock=1)
+    first = await sale.reserved("bert") if end == "sold_out" else []
+    async with a_visit(browser, house.api, sale.id) as tab:
+        await join(tab)
+        mine = await ticket_id(tab)
+        if end == "sold_out":
+            await sale.confirm(*first)
+            await sale.sweep()
+        elif end == "closed":
+            await sale.change("end")
+            await sale.close()
+        else:
+            lease, _ = await sale.admit()
+            if end == "lapsed":
+                await sale.end_leases(mine)
+                await sale.reap(max_tries=1)
+            else:
+                await sale.reserve(lease, mine)
+                await sale.release(mine)
+        await tab.sees(words)
+        await tab.accessible()
+
+
+async def test_refusals_are_told_in_words(browser: Browser, house: House) -> None:
+    sale = await open_sale(house.api, stock=2)
+    await sale.sold("anna")
+    async with a_tab(browser) as tab:  # a refusal is an error in the browser's console
+        await tab.page.goto(f"{house.api.url}/room/{sale.id}")
+        await tab.page.fill("#buyer", "  ")
+        await tab.page.click("#go")
+        await tab.sees("Please say who you are")
+        await tab.page.fill("#buyer", "anna")
+        await tab.page.click("#go")
+        await tab.sees("You already have as many")
+        await tab.accessible()
+        await tab.page.fill("#buyer", "bert")
+        await tab.page.click("#go")
+        await tab.sees("You are in line")
+
+
+async def test_whoever_is_in_line_elsewhere_is_sent_there(browser: Browser, house: House) -> None:
+    sale = await open_sale(house.api)
+    await sale.join("anna")
+    async with a_visit(browser, house.api, sale.id) as tab:
+        await tab.page.fill("#buyer", "anna")
+        await tab.page.click("#go")
+        await tab.sees("from another device or browser")
+
+
+async def test_a_sale_that_opens_later_counts_down_and_opens_by_itself(browser: Browser, house: House) -> None:
+    opens_at = datetime.now(UTC) + timedelta(minutes=10)
+    sale = SaleDriver(house.api.redis, {"seat": 1}, opens_at=opens_at)
+    await sale.create()
+    await sale.acknowledge()
+    async with a_visit(browser, house.api, sale.id) as tab:
+        await tab.sees("Opens in")
+        await expect(tab.page.locator("#countdown")).to_contain_text(":")
+        await tab.accessible()
+        await sale.change("open")
+        await tab.sees("Get in line", within_s=20)
+
+
+async def test_a_paused_sale_says_that_places_are_kept(browser: Browser, house: House) -> None:
+    sale = await open_sale(house.api)
+    async with a_visit(browser, house.api, sale.id) as tab:
+        await join(tab)
+        await sale.change("pause")
+        await tab.sees("The line is paused")
+        await sale.change("resume")
+        await tab.sees("You are in line")
+
+
+async def test_an_ended_sale_says_so(browser: Browser, house: House) -> None:
+    sale = await open_sale(house.api)
+    await sale.change("end")
+    async with a_visit(browser, house.api, sale.id) as tab:
+        await tab.sees("This sale has ended")
+        await tab.accessible()
+
+
+async def test_an_unknown_room_has_a_friendly_page(browser: Browser, house: House) -> None:
+    async with a_tab(browser) as tab:
+        await tab.page.goto(f"{house.api.url}/room/no-such-sale")
+        await tab.sees("There is no such waiting room")
+        await tab.accessible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_the_room_fits_a_small_phone_in_light_and_dark(browser: Browser, house: House, scheme: str) -> None:
+    name = "A very long name of a sale with anextraordinarilylongwordthatdoesnotfitanywhereatall in it"
+    sale = await open_sale(house.api, name=name, message="x" * 200, per_buyer_limit=3)
+    options = {"viewport": {"width": 320, "height": 568}, "color_scheme": scheme, "reduced_motion": "reduce"}
+    async with a_visit(browser, house.api, sale.id, **options) as tab:
+        await tab.sees("Get in line")
+        assert await tab.fits()
+        await tab.accessible()
+        await join(tab)
+        assert await tab.fits()
+        await tab.accessible()
+        await tab.page.click("#leave")
+        assert await tab.fits()
+
+
+async def test_without_javascript_the_room_says_what_it_needs(browser: Browser, house: House) -> None:
+    sale = await open_sale(house.api)
+    async with a_visit(browser, house.api, sale.id, java_script_enabled=False) as tab:
+        await expect(tab.page.locator("noscript h2")).to_have_text("This page needs JavaScript")
+        await expect(tab.page.locator("noscript h2")).to_be_visible()
+
+
+async def test_the_console_shows_and_steers_a_sale(browser: Browser, house: House) -> None:
+    sale = await open_sale(house.api)
+    await sale.join("anna", "bert")
+    async with a_tab(browser, viewport={"width": 360, "height": 740}) as tab:
+        page = tab.page
+        await page.goto(f"{house.api.url}/console")
+        await tab.accessible()
+        await page.fill("#key", "not the key of anybody at all")
+        await page.click("#enter")
+        await tab.sees("No operator has this key")
+        await page.fill("#key", FIRST_KEY)
+        await page.click("#enter")
+        await page.locator("#rows tr").first.wait_for()
+        await tab.accessible()
+        await page.goto(f"{house.api.url}/console#{sale.id}")
+        await tab.sees("A sale of a test")
+        await expect(page.locator("#totals")).to_contain_text("waiting2")
+        await tab.accessible()
+        assert await tab.fits()
+        await page.click("[data-act=pause]")
+        await expect(page.locator("#state")).to_have_text("paused")
+        await page.fill("#rate", "2,5")
+        await page.fill("#said", "one\ntwo")
+        await page.click("#pace button")
+        await tab.sees("Set.")
+        seen = await sale.look()
+        assert (seen.meta["state"], seen.meta["rate"], seen.meta["message"]) == ("paused", "2.5", "one\ntwo")
+        page.on("dialog", lambda dialog: dialog.accept())
+        await page.click("[data-act=end]")
+        await expect(page.locator("#state")).to_have_text("ended")
+
+
+async def test_the_reader_of_the_interface_needs_nothing_from_elsewhere(browser: Browser, house: House) -> None:
+    async with a_tab(browser) as tab:
+        asked: list[str] = []
+        tab.page.on("request", lambda request: asked.append(request.url))
+        await tab.page.goto(f"{house.api.url}/docs")
+        await tab.sees("Join the line")
+        assert all(url.startswith((house.api.url, "data:")) for url in asked)
+        assert not tab.faults
