@@ -46,6 +46,7 @@ class _Wire(asyncio.Protocol):
     def __init__(self, url: str, held: Held, log: Log) -> None:
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[None] = loop.create_future()
+        self.opened.add_done_callback(_seen)  # where nobody waits any more
         self.over: asyncio.Future[int] = loop.create_future()
         self.retry_after_ms: int | None = None
         log.connections += 1
@@ -118,6 +119,11 @@ class _Wire(asyncio.Protocol):
                     held.places.append(Place(at_s, self._connection, stands))
             case "bye":
                 self.retry_after_ms = _bye(data).retry_after_ms
+
+
+def _seen(opened: "asyncio.Future[None]") -> None:
+    if not opened.cancelled():
+        opened.exception()
 
 
 class Ear:

@@ -1,0 +1,101 @@
+"""A server is away for ten seconds in the middle of a sale: clear refusals meanwhile, then all goes on by itself."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+
+from fairline.demo.scenario import Scenario
+from fairline.states import State
+from tests.support.listeners import Listener
+from tests.support.sale import a_name
+from tests.support.stack import FullStack, eventually
+from tests.support.trouble import Said, Scene, all_ready, ask, hold, kill, missing, release
+
+HELD_S = 10.0
+OVER_S = 8.0  # the crowd comes before, while and after the server is away
+AWAY = {"kafka": {"admission", "admission-2", "order_service"}, "postgres": {"order_service", "order_service-2"}}
+
+
+@asynccontextmanager
+async def away(stack: FullStack, name: str) -> AsyncIterator[None]:
+    """Kill it, hold it down for ten seconds in all, and bring it back."""
+    began = time.monotonic()
+    kill(stack, name)
+    await hold(stack, name)
+    yield
+    await asyncio.sleep(max(0.0, began + HELD_S - time.monotonic()))
+    await release(stack, name)
+
+
+async def opened(scene: Scene, sale_id: str) -> Said:
+    """Create another sale and open it, which needs Postgres to know it."""
+    url = f"{scene.gateway_url}/admin/sales"
+    sale = {"sale_id": sale_id, "name": "Another", "items": [{"sku": "lamp", "name": "A lamp", "stock": 1}]}
+    assert (await ask("POST", url, key=scene.key, body=sale)).status in {200, 201}
+    return await ask("POST", f"{url}/{sale_id}/open", key=scene.key)
+
+
+@pytest.mark.parametrize("name", ["kafka", "postgres"])
+async def test_orders_wait_for_a_server_that_is_away(stack: FullStack, rush: Scenario, name: str) -> None:
+    another = a_name(of="another")
+    async with Scene(stack, rush, over_s=OVER_S) as scene:
+        await scene.confirmed(10)
+        async with away(stack, name):
+            for process in AWAY[name]:
+                await eventually(partial(lacks, stack, process, name))
+            assert await missing(stack, "gateway") == set()
+            assert await missing(stack, "notifier") == set()
+            said = await opened(scene, another)
+            assert (said.status, said.code) == (503, "not_acknowledged")
+            assert said.retry_after is not None
+            if name == "postgres":
+                assert (await scene.ask("GET", "/history")).come_back
+            # Places are given out, tickets admitted and units taken; nobody is told what is not in Postgres.
+            await eventually(lambda: scene.told()[State.RESERVED] > 0)
+            confirmed = scene.told()[State.CONFIRMED]
+            await scene.answered(0.9)
+            assert scene.told()[State.CONFIRMED] == confirmed
+            assert (await opened(scene, another)).code == "not_acknowledged"
+        evidence = await scene.finish()
+        assert (await opened(scene, another)).status == 200
+    assert len(evidence.rows) == rush.items * rush.stock
+    assert evidence.log.put_off == []  # no buyer noticed
+    await all_ready(stack)
+
+
+async def lacks(stack: FullStack, process: str, name: str) -> bool:
+    return name in await missing(stack, process)
+
+
+async def test_a_frozen_redis_is_told_at_once_and_all_goes_on_when_it_is_back(stack: FullStack, rush: Scenario) -> None:
+    async with Scene(stack, rush, over_s=OVER_S) as scene:
+        await scene.confirmed(10)
+        held = max(scene.crowd.log.tickets.values(), key=lambda held: held.arrival)
+        async with Listener.to(held.ws_url, held.token) as listener:
+            await listener.ticket(State.WAITING)  # and a second away from its turn
+            began = time.monotonic()
+            kill(stack, "redis", number=signal.SIGSTOP)
+            for said in await asyncio.gather(
+                ask("GET", held.status_url, key=held.token),
+                scene.ask("GET", ""),
+                scene.ask("GET", "/stats"),
+                # What Redis finds when it wakes up it does, so nothing is asked here that would change the sale.
+                scene.ask("PATCH", "", body={"rate_per_s": rush.rate_per_s}),
+            ):
+                assert said.come_back, said
+            for process in ("gateway", "admission", "notifier"):
+                await eventually(partial(lacks, stack, process, "redis"))
+            assert await missing(stack, "order_service") == set()
+            await listener.progress(lambda frame: frame["state"] == "recovering" and not frame["items"])
+            await asyncio.sleep(max(0.0, began + HELD_S - time.monotonic()))
+            kill(stack, "redis", number=signal.SIGCONT)
+            await listener.progress(lambda frame: frame["state"] == "open")
+        evidence = await scene.finish()
+    assert evidence.log.put_off, "nobody noticed"
+    assert len(evidence.rows) == rush.items * rush.stock
+    await all_ready(stack)
