@@ -117,11 +117,19 @@ class HttpServer:
         finally:
             stop.cancel()
             if not serving.done():  # this call was cancelled: nobody is given time any more
-                self.server.close()
-                await cancelled(serving)
+                try:
+                    await self._begun(serving)
+                finally:
+                    self.server.close()
+                    await cancelled(serving)
         if not stopping.is_set():
             logs.get(__name__).error("the http server ended by itself")
             raise OSError(f"the server on {self._config.host}:{self._config.port} ended by itself")
+
+    async def _begun(self, serving: asyncio.Task[None]) -> None:
+        """Wait out the start, a few turns of the loop: cut off in the middle of it, asyncio loses the bound socket."""
+        while not (self.server.started or serving.done()):  # noqa: ASYNC110 - uvicorn has a flag, and no event
+            await asyncio.sleep(0.001)
 
 
 class _Server(uvicorn.Server):
