@@ -16,24 +16,9 @@ from fairline.local.errors import StackError
 from tests.support.admission import Shop, a_shop
 from tests.support.sale import a_name
 from tests.support.stack import FullStack
-from tests.support.trouble import all_ready, release
+from tests.support.trouble import QUICK, all_ready, release
 
 THINKS_S = 0.15
-
-# Short where the defaults are made for a busy day; nothing here changes what must hold.
-QUICK = {
-    "FAIRLINE_REDIS_TIMEOUT_S": "1",
-    "FAIRLINE_GATEWAY_ACKNOWLEDGE_S": "1",
-    "FAIRLINE_NOTIFIER_DONE_GRACE_S": "0.2",
-    "FAIRLINE_NOTIFIER_RECONNECT_SPREAD_S": "0.5",
-    "FAIRLINE_ADMISSION_LEASE_MS": "1200",
-    "FAIRLINE_ADMISSION_MARGIN_MS": "200",
-    "FAIRLINE_ADMISSION_RELAY_TIMEOUT_MS": "2000",
-    "FAIRLINE_ADMISSION_REDRIVE_AFTER_MS": "4000",
-    "FAIRLINE_ADMISSION_MAX_TRIES": "10",
-    "FAIRLINE_ADMISSION_VALIDATOR_TRIES": "1",
-    "FAIRLINE_ADMISSION_BREAKER_REST_MS": "300",
-}
 
 
 @pytest.fixture(scope="package")

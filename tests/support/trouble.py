@@ -36,6 +36,21 @@ ANSWERED_WITHIN_S: Final = 8.0  # nobody hangs longer, whatever is away; the cli
 QUIET_WITHIN_S: Final = 30.0
 CONTROL_WITHIN_S: Final = 60.0
 
+# Short where the defaults are made for a busy day; nothing here changes what must hold.
+QUICK: Final = {
+    "FAIRLINE_REDIS_TIMEOUT_S": "1",
+    "FAIRLINE_GATEWAY_ACKNOWLEDGE_S": "1",
+    "FAIRLINE_NOTIFIER_DONE_GRACE_S": "0.2",
+    "FAIRLINE_NOTIFIER_RECONNECT_SPREAD_S": "0.5",
+    "FAIRLINE_ADMISSION_LEASE_MS": "1200",
+    "FAIRLINE_ADMISSION_MARGIN_MS": "200",
+    "FAIRLINE_ADMISSION_RELAY_TIMEOUT_MS": "2000",
+    "FAIRLINE_ADMISSION_REDRIVE_AFTER_MS": "600",
+    "FAIRLINE_ADMISSION_MAX_TRIES": "10",
+    "FAIRLINE_ADMISSION_VALIDATOR_TRIES": "1",
+    "FAIRLINE_ADMISSION_BREAKER_REST_MS": "300",
+}
+
 
 @dataclass(frozen=True)
 class Said:
@@ -189,19 +204,15 @@ class Scene:
             method, f"{self.gateway_url}/admin/sales/{self.scenario.sale_id}{path}", key=self.key, body=body
         )
 
-    async def join(self, buyer_id: str, sku: str = "item-1") -> Said:
-        """A join by somebody who is not of the crowd. Not for a scene that is to be finished: nobody follows it."""
-        url = f"{self.gateway_url}/sales/{self.scenario.sale_id}/tickets"
-        return await ask("POST", url, body={"sku": sku, "buyer_id": buyer_id})
-
-    async def finish(self, *, lost: bool = False) -> Evidence:
-        """Wait until all is quiet, then judge. ``lost``: connections to the gateway may have been cut."""
+    async def played(self) -> None:
+        """Wait until the crowd has heard all there is to hear, or has given up."""
         assert self._playing is not None, "the scene has not begun"
         await self._playing
-        quiet = await self.watch.at_rest(within_s=QUIET_WITHIN_S)
-        await self.crowd.ask_again()
+
+    async def evidence(self) -> Evidence:
+        """End the watch; everything there is to go by."""
         await self.watch.stop()
-        evidence = Evidence(
+        return Evidence(
             sale=self.definition,
             log=self.crowd.log,
             seen=self.watch.seen,
@@ -209,6 +220,13 @@ class Scene:
             rows=await self.watch.rows(),
             opened_s=self._opened_s,
         )
+
+    async def finish(self, *, lost: bool = False) -> Evidence:
+        """Wait until all is quiet, then judge. ``lost``: connections to the gateway may have been cut."""
+        await self.played()
+        quiet = await self.watch.at_rest(within_s=QUIET_WITHIN_S)
+        await self.crowd.ask_again()
+        evidence = await self.evidence()
         found = judge(evidence)
         assert len(found) == len(CHECKS) == 8
         broken = [f"{finding.name}: {finding.evidence}" for finding in found if not finding.ok]
