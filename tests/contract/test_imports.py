@@ -70,8 +70,8 @@ def faults_of(module: str, source: str) -> list[str]:
         if package == top == "tests" or within(module, ("tests",)):
             continue
         why = ""
-        if package == "tests":
-            why = "only tests import tests"
+        if package == "tests" and top != "loadtest":
+            why = "only tests and measurements import tests"
         elif package in SERVICES and package != top:
             why = "a service is imported by itself only" if top in SERVICES else "nobody imports a service"
         elif package in HOMES and not within(module, (*HOMES[package], *OUTSIDERS)):
