@@ -326,6 +326,11 @@ async def test_a_stop_lets_what_is_in_hand_be_decided(new_sale: NewSale, serving
 
         await until(asked)
         serving.stopping.set()
+
+        async def takes_nothing_new() -> bool:
+            return not any(task.get_name() == f"{sale.id} Desk._admit" for task in asyncio.all_tasks())
+
+        await until(takes_nothing_new)
         late = await sale.join("cy")
         gate.set()
         await serving.stop()
