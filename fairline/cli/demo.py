@@ -26,6 +26,7 @@ from fairline.demo import play, scenario
 from fairline.demo.crowd import CONNECTIONS
 from fairline.demo.people import IN_LINE, RATE_PER_S, open_for_people
 from fairline.local import control
+from fairline.local.errors import StackError
 from fairline.local.program import Program
 from fairline.local.run import Options, Run
 
@@ -92,7 +93,7 @@ async def _on_fresh(wanted: play.Options, *, keep: bool) -> int:
     try:
         code = await _with_stack(msgspec.structs.replace(wanted, stack=data / "stack.json"), data)
     finally:
-        if code == play.PASSED and not keep:
+        if code in {play.PASSED, _INTERRUPTED} and not keep:
             shutil.rmtree(data, ignore_errors=True)
         elif (data / "logs").exists():
             print(f"The logs are in {data / 'logs'}.", file=sys.stderr)
@@ -105,10 +106,9 @@ async def _with_stack(wanted: play.Options, data: Path) -> int:
     """Start the stack, play, perhaps stay; the stack is gone when this comes back."""
     print("Starting Redis, Kafka, Postgres and the four services ...", flush=True)
     ready = asyncio.Event()
-    stopping = False
 
     def say(line: str) -> None:
-        if not stopping:  # what it says of the next start is of no use: the folder goes
+        if not line.startswith("stopped after"):  # and what the next start will find: there is none, the folder goes
             print(line, flush=True)
 
     run = Run(Options(data=str(data)), os.environ, say)
@@ -124,10 +124,13 @@ async def _with_stack(wanted: play.Options, data: Path) -> int:
             await _stay(data, serving)
         return code
     finally:
-        stopping = True
         if not serving.done():
-            await asyncio.to_thread(control.ask, data, {"do": "down"}, within_s=_ANSWER_WITHIN_S)
-        await serving
+            try:
+                await asyncio.to_thread(control.ask, data, {"do": "down"}, within_s=_ANSWER_WITHIN_S)
+            except StackError:
+                serving.cancel()  # it does not listen yet, or not any more; cancelled, it stops everything too
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
 
 
 async def _before(work: Awaitable[object], serving: "asyncio.Task[None]") -> bool:
