@@ -31,7 +31,7 @@ async def start(settings: AdmissionSettings, stopping: asyncio.Event | None = No
     room = Room(redis)
     sales = Sales(room)
     writer = EventWriter(settings.kafka, name)
-    reader = EventReader(settings.kafka, [RESULTS], GROUP, name)
+    reader = EventReader(settings.kafka, [RESULTS], GROUP, name, session_s=settings.kafka_session_s)
     shop = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),  # each sale has its own limit; a queue here would eat the time limit
         cookie_jar=aiohttp.DummyCookieJar(),

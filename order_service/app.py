@@ -23,13 +23,17 @@ from order_service.writer import Writer
 GROUP = "fairline-order-service"
 
 
+def a_reader(settings: OrderServiceSettings, topic: str, name: str) -> EventReader:
+    """The reader of one topic, in the topic's own group."""
+    group = f"{GROUP}-{topic.rpartition('.')[2]}"
+    return EventReader(settings.kafka, [topic], group, name, session_s=settings.kafka_session_s)
+
+
 async def start(
     settings: OrderServiceSettings,
     stopping: asyncio.Event | None = None,
     *,
-    make_reader: Callable[[str, str, str, str], EventReader] = lambda brokers, topic, group, name: EventReader(
-        brokers, [topic], group, name
-    ),
+    make_reader: Callable[[OrderServiceSettings, str, str], EventReader] = a_reader,
     make_publisher: Callable[[str, str], EventWriter] = EventWriter,
 ) -> None:
     """Write orders, sales and histories until stopped."""
@@ -43,9 +47,7 @@ async def start(
         events.SALES: Sales(postgres),
         events.TICKETS: Tickets(postgres),
     }
-    readers = {
-        topic: make_reader(settings.kafka, topic, f"{GROUP}-{topic.rpartition('.')[2]}", name) for topic in handlers
-    }
+    readers = {topic: make_reader(settings, topic, name) for topic in handlers}
     writers = [
         Writer(
             handlers[topic],

@@ -42,6 +42,8 @@ share.coordinator.state.topic.num.partitions=4
 # A broker that was killed is let in again only when its old session ends; by default after 9 s.
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
+# So that tests need not wait for the 6 s that a broker demands by default (FAIRLINE_KAFKA_SESSION_S).
+group.min.session.timeout.ms=1000
 num.network.threads=2
 num.io.threads=4
 # Topics are made by fairline.stream.topics and by nothing else.

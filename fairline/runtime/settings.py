@@ -94,6 +94,13 @@ class KafkaSettings(BaseSettings):
     kafka: str = Field(
         alias="FAIRLINE_KAFKA", pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$", description="brokers: host:port[,...]"
     )
+    kafka_session_s: float = Field(
+        6.0,
+        alias="FAIRLINE_KAFKA_SESSION_S",
+        ge=1,
+        le=300,
+        description="how long a killed reader keeps its partitions; brokers take no less than 6 by default",
+    )
 
 
 class PostgresSettings(BaseSettings):

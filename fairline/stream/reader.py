@@ -35,7 +35,7 @@ COMMIT_S: Final = 5.0
 CLOSE_S: Final = 2.0
 REQUEST_TIMEOUT_S: Final = 10.0
 SESSION_S: Final = 6.0  # how long a killed member keeps its partitions; a broker takes no less by default
-HEARTBEAT_S: Final = 2.0
+HEARTBEATS: Final = 3  # a session
 FETCH_WAIT_S: Final = 0.2  # a broker holds an empty fetch so long, and with it news for a partition just resumed
 SLICE_S: Final = 0.2  # between two looks at the clock while waiting
 
@@ -83,12 +83,15 @@ class Batch:
 class EventReader:
     """A member of a consumer group that reads from the earliest record nobody has committed."""
 
-    def __init__(self, bootstrap: str, topics: Sequence[str], group: str, client_id: str) -> None:
+    def __init__(
+        self, bootstrap: str, topics: Sequence[str], group: str, client_id: str, *, session_s: float = SESSION_S
+    ) -> None:
         self.generation = 0
         self._bootstrap = bootstrap
         self._topics = tuple(topics)
         self._group = group
         self._client_id = client_id
+        self._session_s = session_s
         self._consumer: AIOKafkaConsumer | None = None
         self._paused: set[Partition] = set()
         self._next: dict[Partition, int] = {}
@@ -201,7 +204,7 @@ class EventReader:
         consumer = await self._connected()
         try:
             # getmany() keeps its own time limit, except while the group is being rebalanced.
-            async with asyncio.timeout(timeout_s + SESSION_S + REQUEST_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s + self._session_s + REQUEST_TIMEOUT_S):
                 found = await consumer.getmany(timeout_ms=round(timeout_s * 1000), max_records=max_records)
         except (TimeoutError, KafkaError, OSError) as error:
             await self._drop()
@@ -218,8 +221,8 @@ class EventReader:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             request_timeout_ms=round(REQUEST_TIMEOUT_S * 1000),
-            session_timeout_ms=round(SESSION_S * 1000),
-            heartbeat_interval_ms=round(HEARTBEAT_S * 1000),
+            session_timeout_ms=round(self._session_s * 1000),
+            heartbeat_interval_ms=round(self._session_s * 1000 / HEARTBEATS),
             fetch_max_wait_ms=round(FETCH_WAIT_S * 1000),
         )
         consumer.subscribe(self._topics, listener=_Moves(self))

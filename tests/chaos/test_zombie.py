@@ -9,7 +9,7 @@ from tests.support.admission import Shop
 from tests.support.stack import FullStack
 from tests.support.trouble import Scene, all_ready, kill
 
-LONGER_THAN_A_LEASE_S = 3.5  # a lease is 2.4 s where this shop is asked (conftest), a session with Kafka 2 s
+LONGER_THAN_A_LEASE_S = 3.5  # a lease is 2.4 s where this shop is asked, a session with Kafka 1.5 s (QUICK)
 
 
 async def test_a_frozen_controller_wakes_up_after_its_leases_and_does_no_harm(

@@ -39,6 +39,7 @@ CONTROL_WITHIN_S: Final = 60.0
 # Short where the defaults are made for a busy day; nothing here changes what must hold.
 QUICK: Final = {
     "FAIRLINE_REDIS_TIMEOUT_S": "1",
+    "FAIRLINE_KAFKA_SESSION_S": "1.5",
     "FAIRLINE_GATEWAY_ACKNOWLEDGE_S": "1",
     "FAIRLINE_NOTIFIER_DONE_GRACE_S": "0.2",
     "FAIRLINE_NOTIFIER_RECONNECT_SPREAD_S": "0.5",

@@ -1,0 +1,72 @@
+"""Two copies of every process serve one sale: together they are as strict as one alone."""
+
+import signal
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+
+import pytest
+
+from fairline.demo.scenario import Scenario
+from tests.support.sale import a_name
+from tests.support.stack import FullStack, eventually
+from tests.support.trouble import QUICK, Scene, all_ready, kill
+
+SERVICES = ("gateway", "admission", "order_service", "notifier")
+GATEWAYS, NOTIFIERS = ("gateway", "gateway-2"), ("notifier", "notifier-2")
+
+
+@pytest.fixture(scope="module")
+async def pairs() -> AsyncIterator[FullStack]:
+    """Eight processes and three servers."""
+    async with FullStack(copies=dict.fromkeys(SERVICES, 2), environ=QUICK) as stack:
+        yield stack
+
+
+async def test_a_paced_sale_is_never_faster_nor_oversold(pairs: FullStack) -> None:
+    paced = Scenario(
+        sale_id=a_name(of="pair"),
+        seed=1,
+        buyers=400,
+        requests=2000,
+        items=3,
+        stock=50,
+        rate_per_s=50.0,
+        capacity=5,
+        name="A paced sale",
+    )
+    async with Scene(pairs, paced, over_s=2, gateways=GATEWAYS, notifiers=NOTIFIERS) as scene:
+        evidence = await scene.finish()
+    assert len(evidence.rows) == paced.items * paced.stock
+    assert evidence.log.put_off == []
+    assert max(sample.in_flight for sample in evidence.seen.samples) <= 5
+    listened = {held.ws_url.split("/")[2] for held in evidence.log.tickets.values()}
+    assert len(listened) == 2
+    # 150 sales and the declined ones at 50 a second: the pace was what they waited for.
+    first, *_, last = sorted(at_s for held in evidence.log.tickets.values() if (at_s := held.admitted_s))
+    assert last - first > 2.5
+
+
+async def test_every_process_may_be_replaced_while_the_sale_runs(pairs: FullStack) -> None:
+    rolling = Scenario(
+        sale_id=a_name(of="rolling"),
+        seed=2,
+        buyers=400,
+        requests=2000,
+        items=2,
+        stock=200,
+        rate_per_s=30.0,
+        name="A rolling sale",
+    )
+    async with Scene(pairs, rolling, over_s=8, gateways=GATEWAYS, notifiers=NOTIFIERS) as scene:
+        await scene.confirmed(10)
+        for names in (SERVICES, [f"{service}-2" for service in SERVICES]):  # one of each pair is always there
+            before = kill(pairs, *names, number=signal.SIGTERM)
+            await eventually(partial(replaced, pairs, names, before))
+            await all_ready(pairs)
+        evidence = await scene.finish(lost=True)
+    assert [each for each in evidence.log.put_off if each.status] == [], "a gateway that stops refused a buyer"
+    assert len(evidence.rows) > 100
+
+
+def replaced(pairs: FullStack, names: Sequence[str], before: list[int]) -> bool:
+    return not {pairs.pid(name) for name in names} & set(before)
