@@ -220,3 +220,18 @@ async def test_a_batch_of_ten_thousand_is_taken_in_order(new_sale: NewSale) -> N
     assert (await sale.confirm(*ids[:5000])).count == 5_000
     assert (await sale.release(*ids[5000:])).count == 5_000
     assert await sale.redis.zcard(SaleKeys(sale.id, ("seat",)).returned[0]) == 5_000
+
+
+async def test_a_call_about_nothing_answers_nothing(new_sale: NewSale) -> None:
+    sale = await new_sale(0)
+    assert await sale.room.join(sale.id, [], max_waiting=1) == []
+    assert await sale.reserve("a-lease") == []
+    assert await sale.decline("a-lease") == []
+    assert await sale.give_back("a-lease") == []
+    assert (await sale.stock.settle([])).count == 0
+    assert (await sale.admitted(), await sale.reap(), await sale.redrive(), await sale.sweep()) == (
+        [],
+        (0, 0),
+        (0, 0),
+        0,
+    )

@@ -80,6 +80,7 @@ class Life:
         self.sale = sale
         self.model = model
         self.leases: Iterator[str] = (f"lease-{n}" for n in count())
+        self.served = dict.fromkeys(SKUS, 0)
 
     def pick(self, which: int) -> str | None:
         """One of the tickets there are."""
@@ -212,6 +213,8 @@ class Life:
         look = await self.sale.look()
         for sku, row in zip(SKUS, look.rows, strict=True):
             item = self.model.items[sku]
+            assert row.served >= self.served[sku], "a place never grows"
+            self.served[sku] = row.served
             assert (row.stock, row.free, row.outlook) == (item.stock, item.free, self.model.outlook(sku))
             assert seen.returned[sku] == item.returned
             assert seen.withdrawn[sku] == item.withdrawn
