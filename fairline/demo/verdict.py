@@ -74,7 +74,7 @@ def never_oversold(e: Evidence) -> Finding:
             if held > stock:
                 faults.append(f"{sku}: {held} tickets held or claimed one of {stock} units at one moment")
                 break
-    good = f"{len(e.rows)} rows for {sum(e.stock.values())} units, each unit at most once"
+    good = f"{len(e.rows):,} rows for {sum(e.stock.values()):,} units, each unit at most once"
     return _finding("never oversold", faults, f"{good}; held and sold never above the stock in {_samples(e)}")
 
 
@@ -96,7 +96,7 @@ def never_undersold(e: Evidence) -> Finding:
         if e.redis.left[sku] != stock - sold:
             faults.append(f"{sku}: {stock - sold} units unsold, but {e.redis.left[sku]} free in Redis")
     sold = len(e.rows)
-    good = f"{sold} of {sum(e.stock.values())} units sold, {empty} buyers' requests were told that theirs are gone"
+    good = f"{sold:,} of {sum(e.stock.values()):,} units sold, {empty:,} buyers' requests were told that theirs are gone"
     return _finding("never undersold", faults, f"{good}; no unit is neither sold nor free")
 
 
@@ -128,8 +128,8 @@ def one_outcome(e: Evidence) -> Finding:
             faults.append(f"ticket {held.ticket_id} was told {end.state}, Redis has {record and record.state}")
         if (end.state == State.CONFIRMED) != (held.ticket_id in rows):
             faults.append(f"ticket {held.ticket_id} was told {end.state}, Postgres says otherwise")
-    good = f"{len(e.log.tickets)} tickets, each told one end, the same by WebSocket, status, Redis and Postgres"
-    return _finding("one outcome", faults, f"{good}; {len(e.log.calls)} requests, each answered")
+    good = f"{len(e.log.tickets):,} tickets, each told one end, the same by WebSocket, status, Redis and Postgres"
+    return _finding("one outcome", faults, f"{good}; {len(e.log.calls):,} requests, each answered")
 
 
 def no_lost_order(e: Evidence) -> Finding:
