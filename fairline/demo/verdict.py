@@ -96,7 +96,7 @@ def never_undersold(e: Evidence) -> Finding:
         if e.redis.left[sku] != stock - sold:
             faults.append(f"{sku}: {stock - sold} units unsold, but {e.redis.left[sku]} free in Redis")
     sold = len(e.rows)
-    good = f"{sold:,} of {sum(e.stock.values()):,} units sold, {empty:,} buyers' requests were told that theirs are gone"
+    good = f"{sold:,} of {sum(e.stock.values()):,} units sold, {empty:,} requests were told that all are gone"
     return _finding("never undersold", faults, f"{good}; no unit is neither sold nor free")
 
 
