@@ -171,9 +171,11 @@ async def test_p3_a_new_rate_first_settles_what_the_old_one_gave(new_sale: NewSa
     sale = await new_sale(999, rate_per_s=10.0)
     await sale.join(*(f"buyer-{n}" for n in range(500)))
     await sale.redis.hset(sale.keys.meta, mapping={"tokens": "0", "filled_us": "0"})
+    began_s, _ = await sale.redis.time()
     await sale.patch(rate_per_s=1000.0)
     tokens, filled_us = await sale.raw.hmget(sale.keys.meta, "tokens", "filled_us")
     assert float(tokens) == 1, "an hour at the old rate fills the old bucket, which held one"
+    assert int(filled_us) >= began_s * 1_000_000, "and the new rate counts from now"
     await sale.admit()
     seconds, micros = await sale.redis.time()
     elapsed_s = (seconds * 1_000_000 + micros - int(filled_us)) / 1_000_000
