@@ -63,14 +63,14 @@ class Keeper:
         self.view = view
 
     async def _follow_clock(self, view: SaleView) -> SaleView:
-        """Open and end the sale at the times its operator set."""
+        """Open and end the sale at the times its operator set; the script asks again whether they have come."""
         definition, now = view.definition, view.now_ms  # by Redis's clock, the one that all copies share
         due_open = definition.opens_at is not None and to_ms(definition.opens_at) <= now
         due_end = definition.ends_at is not None and to_ms(definition.ends_at) <= now
         if due_end and view.state in {SaleState.DRAFT, SaleState.OPEN, SaleState.PAUSED}:
-            await self._sales.change(definition.sale_id, "end", "ends_at")
+            await self._sales.change_when_due(definition.sale_id, "end", "ends_at_ms")
         elif due_open and view.state is SaleState.DRAFT:
-            await self._sales.change(definition.sale_id, "open", "opens_at")
+            await self._sales.change_when_due(definition.sale_id, "open", "opens_at_ms")
         else:
             return view
         return await self._sales.get(definition.sale_id) or view

@@ -19,6 +19,7 @@ from fairline.store.room import ChangeReply, LookReply, NumberReply, Room, answe
 from fairline.store.scripts import Script
 
 Action = Literal["open", "pause", "resume", "end"]
+Due = Literal["opens_at_ms", "ends_at_ms"]
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -119,17 +120,29 @@ class Sales:
         """CHANGED, SAME, ILLEGAL or (to open) NOT_ACKNOWLEDGED, with the state and version of the sale now."""
         return await self._changed(sale_id, action, {}, reason)
 
+    async def change_when_due(self, sale_id: str, action: Action, due: Due) -> ChangeReply | None:
+        """The same, or NOT_DUE unless that time of the sale has come by Redis's clock."""
+        return await self._changed(sale_id, action, {}, due.removesuffix("_ms"), due)
+
     async def patch(self, sale_id: str, fields: Mapping[str, str], reason: str = "") -> ChangeReply | None:
         """Set fields of ``meta`` (as ``fields_of`` spells them): CHANGED, SAME, or ILLEGAL after the end."""
         return await self._changed(sale_id, "patch", fields, reason)
 
-    async def _changed(self, sale_id: str, action: str, fields: Mapping[str, str], reason: str) -> ChangeReply | None:
+    async def _changed(
+        self, sale_id: str, action: str, fields: Mapping[str, str], reason: str, due: str = ""
+    ) -> ChangeReply | None:
         skus = await self._room.skus(sale_id)
         if skus is None:
             return None
         with answering():
             return await self._change(
-                self._redis, SaleKeys(sale_id, skus), action=action, fields=dict(fields), reason=reason, skus=skus
+                self._redis,
+                SaleKeys(sale_id, skus),
+                action=action,
+                fields=dict(fields),
+                reason=reason,
+                due=due,
+                skus=skus,
             )
 
     async def set_stock(self, sale_id: str, sku: str, *, stock: int, version: int, reason: str) -> NumberReply | None:

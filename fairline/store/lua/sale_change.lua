@@ -8,17 +8,20 @@ KEYS  1 meta        hash    the sale
 ARGV  1 action  open, pause, resume, end or patch
       2 fields  packed map of the fields of meta to set, all text; for patch
       3 reason  text
-      4 skus    packed list, in the order of the repeated keys
+      4 due     field of meta: the time that must have come by now; or empty
+      5 skus    packed list, in the order of the repeated keys
 Returns {outcome, state, version}
       CHANGED           the sale has it
       SAME              the sale had it already
+      NOT_DUE           that time has not come, or there is none any more
       NOT_ACKNOWLEDGED  Postgres does not know the sale yet, so it cannot open (O4)
       ILLEGAL           no such move from this state
 --]]
 -- include pace
 -- include sale_fact
 local keys = { meta = KEYS[1], items = KEYS[2], outbox = KEYS[3] }
-local action, fields, reason, skus = ARGV[1], cmsgpack.unpack(ARGV[2]), ARGV[3], cmsgpack.unpack(ARGV[4])
+local action, fields, reason, due = ARGV[1], cmsgpack.unpack(ARGV[2]), ARGV[3], ARGV[4]
+local skus = cmsgpack.unpack(ARGV[5])
 if fenced(keys.meta) then return answer('FENCED') end
 
 local MOVE = {
@@ -37,6 +40,9 @@ if action ~= 'patch' then
   end
   if action == 'end' and state == 'closed' then return answer('SAME', state, version) end
   if not to then return answer('ILLEGAL', state, version) end
+  -- Asked again here: the operator may have moved it since the caller looked, and an end cannot be undone.
+  local at = due ~= '' and tonumber(redis.call('HGET', keys.meta, due) or '')
+  if due ~= '' and (not at or now_ms() < at) then return answer('NOT_DUE', state, version) end
   if action == 'open' and tonumber(meta[3]) < 1 then return answer('NOT_ACKNOWLEDGED', state, version) end
   fields = { state = to }
 elseif state == 'ended' or state == 'closed' then

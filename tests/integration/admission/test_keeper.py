@@ -14,7 +14,7 @@ from fairline.events import OrderPlaced, SaleChanged, TicketDeclined, TicketLaps
 from fairline.runtime.metrics import Metrics
 from fairline.states import SaleState
 from fairline.store.room import Room
-from fairline.store.sales import Sales
+from fairline.store.sales import Sales, SaleView
 from tests.integration.admission.conftest import NewSale
 from tests.support.admission import UnsteadyRedis, admission_settings, until
 from tests.support.sale import SaleDriver
@@ -122,6 +122,25 @@ async def test_an_end_that_is_due_in_draft_ends_the_sale(new_sale: NewSale, keep
     keeper = keeper_of(sale)
     await keeper.run_once()
     assert (await sale.look()).meta["state"] == "ended"
+
+
+async def test_e4_an_end_that_the_operator_moves_at_the_last_moment_is_not_carried_out(
+    new_sale: NewSale, keeper_of: KeeperOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sale = await new_sale(5, ends_at=_from_now(-1))
+    [ada] = await sale.join("ada")
+    keeper, look = keeper_of(sale), Sales.get
+
+    async def look_and_be_overtaken(sales: Sales, sale_id: str) -> SaleView | None:
+        view = await look(sales, sale_id)
+        if view is not None and view.version == 2:
+            await sale.patch(ends_at=_from_now(3600))
+        return view
+
+    monkeypatch.setattr(Sales, "get", look_and_be_overtaken)
+    await keeper.run_once()
+    assert (await sale.look()).meta["state"] == "open"
+    assert await sale.states(ada) == ["WAITING"]
 
 
 async def test_e4_an_ended_sale_declines_who_waits_and_closes_only_when_nothing_is_under_way(

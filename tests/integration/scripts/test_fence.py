@@ -25,6 +25,7 @@ ARGUMENTS: dict[str, Any] = {
     "at": 1,
     "counted": {"seat:asked": 1},
     "declined": [("nobody", "no")],
+    "due": "",
     "epoch": 0,
     "fields": {"message": "x"},
     "ids": [],

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from fairline.events import AnyFact, SaleChanged
 from fairline.sale import Validator
 from fairline.store import keys as names
-from fairline.store.sales import Action
+from fairline.store.sales import Action, Due
 from tests.integration.scripts.conftest import NewSale
 from tests.support.sale import SaleDriver
 
@@ -71,6 +71,7 @@ async def test_o4_a_sale_opens_only_after_postgres_knows_it(draft: SaleDriver) -
     assert [fact.action for fact in _changed(await draft.relay())] == ["create", "open"]
 
 
+CLOCK: tuple[tuple[Action, Due], ...] = (("open", "opens_at_ms"), ("end", "ends_at_ms"))
 MOVES: dict[str, dict[Action, str | None]] = {
     "draft": {"open": "open", "pause": None, "resume": None, "end": "ended"},
     "open": {"open": "open", "pause": "paused", "resume": "open", "end": "ended"},
@@ -91,6 +92,24 @@ async def test_from_each_state_only_legal_moves_are_made(draft: SaleDriver, stat
         assert reply.state == (to or state)
         assert reply.version == before + (reply.word == "CHANGED")
         assert (await draft.look()).meta["state"] == (to or state)
+
+
+async def test_e4_the_clock_of_a_sale_acts_only_on_a_time_that_has_come(draft: SaleDriver) -> None:
+    await draft.acknowledge()
+    for at_ms in ("", str(2**53)):
+        await draft.redis.hset(draft.keys.meta, mapping={"opens_at_ms": at_ms, "ends_at_ms": at_ms})
+        for action, due in CLOCK:
+            reply = await draft.sales.change_when_due(draft.id, action, due)
+            assert reply is not None
+            assert (reply.word, reply.state, reply.version) == ("NOT_DUE", "draft", 1)
+    await draft.redis.hset(draft.keys.meta, mapping={"opens_at_ms": "1", "ends_at_ms": "1"})
+    for action, due in CLOCK:
+        for word in ("CHANGED", "SAME"):
+            reply = await draft.sales.change_when_due(draft.id, action, due)
+            assert reply is not None
+            assert reply.word == word
+    made = [(fact.action, fact.reason) for fact in _changed(await draft.relay())]
+    assert made == [("create", ""), ("open", "opens_at"), ("end", "ends_at")]
 
 
 async def test_an_operator_changes_pace_and_message_at_any_time_before_the_end(draft: SaleDriver) -> None:
