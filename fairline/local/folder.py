@@ -91,6 +91,7 @@ class DataFolder:
             return None
         mark = self._clean.read_text().strip()
         self._clean.unlink()
+        _sync(self.path)  # or a power failure brings it back, and with it the trust in what has changed since
         return mark or None
 
     def set_clean_mark(self, replid: str) -> None:
@@ -144,6 +145,14 @@ def holder(path: Path) -> int | None:
         return None
     finally:
         os.close(lock)
+
+
+def _sync(folder: Path) -> None:
+    entries = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(entries)
+    finally:
+        os.close(entries)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -87,7 +87,7 @@ class Servers:
         """Stop ours at the same time, services having ended before; whether Redis left its mark."""
         mark = None
         if "redis" in self.ours and self._supervisor.pid("redis") is not None:
-            mark = self._unadopted or await _identity(self.addresses(ports).redis_url)
+            mark = self._unadopted or await _kept_identity(self.addresses(ports).redis_url)
         await self._supervisor.stop(self.ours)
         if mark is not None and self._supervisor.exit_code("redis") == 0:
             self._folder.set_clean_mark(mark)
@@ -123,12 +123,12 @@ class Servers:
         await self._supervisor.start(program)
 
 
-async def _identity(url: str) -> str | None:
-    """The ``master_replid``, or ``None`` when Redis does not say."""
+async def _kept_identity(url: str) -> str | None:
+    """The ``master_replid``, or ``None`` when Redis does not say, or has not written down all that it has."""
     from fairline.store import fence  # noqa: PLC0415
 
     try:
         async with asyncio.timeout(_ANSWER_WITHIN_S):
-            return await fence.identity(url)
+            return await fence.kept_identity(url)
     except (OSError, TimeoutError, redis.RedisError):
         return None

@@ -19,6 +19,21 @@ async def identity(redis_url: str) -> str:
         await redis.aclose()
 
 
+async def kept_identity(redis_url: str) -> str | None:
+    """The same, if the append-only file has all that was acknowledged; else nothing.
+
+    A Redis whose disk is full answers the last writes before it refuses more, and ends with code 0 without them.
+    """
+    redis = connect(redis_url, name="fairline-fence")
+    try:
+        saved = await redis.info("persistence")
+        if not saved["aof_enabled"] or saved["aof_last_write_status"] != "ok":
+            return None
+        return str((await redis.info("replication"))["master_replid"])
+    finally:
+        await redis.aclose()
+
+
 async def adopt(redis_url: str, was: str) -> list[str]:
     """Fence the sales of the Redis called ``was`` to this one; their ids. A second call finds nothing to do."""
     redis = connect(redis_url, name="fairline-fence")

@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import itertools
 import os
+import resource
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -178,6 +180,22 @@ async def test_after_any_other_end_the_sales_stay_recovering(tmp_path: Path, mon
     assert second.said == ["Redis was not stopped cleanly: the sales of before stay `recovering`"]
 
 
+@pytest.mark.parametrize("how", ["full disk", "no file"])
+async def test_d1_a_redis_that_has_not_written_everything_down_leaves_no_mark(tmp_path: Path, how: str) -> None:
+    life = Life(tmp_path / "data")
+    async with life as url, connected(url) as client:
+        if how == "full disk":
+            pid = life.supervisor.pid("redis")
+            assert pid is not None
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+            with pytest.raises(redis.exceptions.ResponseError, match="MISCONF"):
+                await _write_for_ever(client)
+        else:
+            await client.config_set("appendonly", "no")
+    assert life.supervisor.exit_code("redis") == 0
+    assert not life.clean
+
+
 @pytest.mark.parametrize(
     ("file", "text", "wanted", "sentence"),
     [
@@ -210,6 +228,11 @@ async def test_tampered_jars_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StackError, match=r"kafka-clients-4\.4\.0\.jar differs"):
         async with servers("kafka", environ={"FAIRLINE_KAFKA_JARS": str(tampered), "FAIRLINE_PROVIDER": "embedded"}):
             pass
+
+
+async def _write_for_ever(client: redis.asyncio.Redis) -> None:
+    for n in itertools.count():
+        await client.set(f"key-{n}", "x" * 1000)
 
 
 def _user_and_program(pid: int) -> tuple[int, Path]:
