@@ -7,6 +7,7 @@ import random
 import signal
 import zlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -54,6 +55,12 @@ async def slowly(request: web.Request) -> web.StreamResponse:
     await asyncio.sleep(THINKS_S)
     accept = zlib.crc32(request.headers["Idempotency-Key"].encode()) % 10 != 0
     return web.json_response({"accept": accept, "reason": "payment_declined"})
+
+
+@pytest.fixture
+def queue(rush: Scenario) -> Scenario:
+    """The same crowd, admitted so slowly that who came last waits for seconds, also on a busy machine."""
+    return replace(rush, rate_per_s=25.0, stock=50)
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ UNCONDITIONAL = (verdict.never_oversold, verdict.never_faster, verdict.one_per_b
 
 
 async def test_a_killed_redis_halts_the_sale_and_nothing_more_is_sold_or_told(
-    stack: FullStack, rush: Scenario, shop: Shop
+    stack: FullStack, queue: Scenario, shop: Shop
 ) -> None:
-    async with Scene(stack, rush, over_s=2, shop_url=shop.url, give_up_s=8) as scene:
+    async with Scene(stack, queue, over_s=2, shop_url=shop.url, give_up_s=8) as scene:
         await scene.confirmed(10)
         held = max(scene.crowd.log.tickets.values(), key=lambda held: held.arrival)
         async with Listener.to(held.ws_url, held.token) as listener:

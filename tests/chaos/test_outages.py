@@ -72,8 +72,10 @@ async def lacks(stack: FullStack, process: str, name: str) -> bool:
     return name in await missing(stack, process)
 
 
-async def test_a_frozen_redis_is_told_at_once_and_all_goes_on_when_it_is_back(stack: FullStack, rush: Scenario) -> None:
-    async with Scene(stack, rush, over_s=OVER_S) as scene:
+async def test_a_frozen_redis_is_told_at_once_and_all_goes_on_when_it_is_back(
+    stack: FullStack, queue: Scenario
+) -> None:
+    async with Scene(stack, queue, over_s=OVER_S) as scene:
         await scene.confirmed(10)
         held = max(scene.crowd.log.tickets.values(), key=lambda held: held.arrival)
         async with Listener.to(held.ws_url, held.token) as listener:
@@ -85,7 +87,7 @@ async def test_a_frozen_redis_is_told_at_once_and_all_goes_on_when_it_is_back(st
                 scene.ask("GET", ""),
                 scene.ask("GET", "/stats"),
                 # What Redis finds when it wakes up it does, so nothing is asked here that would change the sale.
-                scene.ask("PATCH", "", body={"rate_per_s": rush.rate_per_s}),
+                scene.ask("PATCH", "", body={"rate_per_s": queue.rate_per_s}),
             ):
                 assert said.come_back, said
             for process in ("gateway", "admission", "notifier"):
@@ -97,5 +99,5 @@ async def test_a_frozen_redis_is_told_at_once_and_all_goes_on_when_it_is_back(st
             await listener.progress(lambda frame: frame["state"] == "open")
         evidence = await scene.finish()
     assert evidence.log.put_off, "nobody noticed"
-    assert len(evidence.rows) == rush.items * rush.stock
+    assert len(evidence.rows) == queue.items * queue.stock
     await all_ready(stack)

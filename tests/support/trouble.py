@@ -33,6 +33,7 @@ from tests.support.stack import FullStack, eventually
 # What a client may be told when it is to come back. ``not_open`` is one frame of the board after the opening.
 COME_BACK: Final = {("not_open", 425), ("unavailable", 503), ("overloaded", 503), ("recovering", 503)}
 ANSWERED_WITHIN_S: Final = 8.0  # nobody hangs longer, whatever is away; the client itself would wait for 15 s
+NOTED: Final = 12  # last lines of each log that a failure shows
 QUIET_WITHIN_S: Final = 30.0
 CONTROL_WITHIN_S: Final = 60.0
 
@@ -181,6 +182,8 @@ class Scene:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            error.add_note(self._account())
         if self._playing is not None:
             self._playing.cancel()
             await asyncio.gather(self._playing, return_exceptions=True)
@@ -236,6 +239,19 @@ class Scene:
         assert evidence.seen.samples
         assert self.faults_of_put_off(lost=lost) == []
         return evidence
+
+    def _account(self) -> str:
+        """How far it came, for whoever has to find out why it failed."""
+        log, samples = self.crowd.log, self.watch.seen.samples
+        put_off = Counter((each.status, each.word) for each in log.put_off)
+        lines = [
+            f"answers {log.answers()}, put off {dict(put_off)}, told {dict(self.told())}",
+            f"last sample {samples[-1] if samples else None}",
+            *(f"stack: {line}" for line in self.stack.said().splitlines()[-NOTED:]),
+        ]
+        for path in sorted((self.stack.folder / "logs").glob("*.log")):
+            lines += [f"{path.stem}: {line}" for line in path.read_text(errors="replace").splitlines()[-NOTED:]]
+        return "\n".join(lines)
 
     def faults_of_put_off(self, *, lost: bool = False) -> list[str]:
         """What a client was told besides "come back then", and what hung."""
