@@ -87,7 +87,7 @@ def document(app: Litestar, *, version: str) -> dict[str, Any]:
 
 def _operation(path: str, handler: BaseRouteHandler, doc: Doc) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": handler.handler_name,
+        "operationId": handler.name or handler.handler_name,
         "summary": doc.summary,
         "tags": [doc.tag],
         "security": [] if doc.who == "anybody" else [{"ticket" if doc.who == "ticket" else "operator": []}],

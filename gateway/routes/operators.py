@@ -89,7 +89,9 @@ def operators(keyring: Keyring, desk: SaleDesk, *, body_timeout_s: float) -> lis
             problems=("unknown_sale", "illegal_move", *(("not_acknowledged",) if action == "open" else ())),
         )
 
-        @post(f"/admin/sales/{{sale_id:str}}/{action}", status_code=200, guards=operator, opt=doc, name=action)
+        @post(
+            f"/admin/sales/{{sale_id:str}}/{action}", status_code=200, guards=operator, opt=doc, name=f"{action}_sale"
+        )
         async def act(request: AnyRequest, sale_id: FromPath[str]) -> Response[bytes]:
             asked = await action_body.read(request.scope, request.receive)
             changed = await desk.act(known(sale_id), action, asked.reason)

@@ -82,13 +82,17 @@ class Files:
         return Response(body, status_code=status, headers=headers, media_type=found.kind)
 
 
-def _doc(summary: str, kind: str, problems: tuple[str, ...] = ()) -> dict[str, Doc]:
+def _doc(summary: str, kind: str, problems: tuple[str, ...] = (), *, no_such: str = "") -> dict[str, Doc]:
     return {
         OPT: Doc(
             tag="pages",
             summary=summary,
             who="anybody",
-            answers={200: (kind, "the page"), 304: (None, "the client has it")},
+            answers={
+                200: (kind, "the page"),
+                304: (None, "the client has it"),
+                **({404: (kind, no_such)} if no_such else {}),
+            },
             problems=problems,
         )
     }
@@ -99,7 +103,7 @@ def pages(board: Board, *, notifier_url: str) -> list[ControllerRouterHandler]:
     static = Files()
     strict = policy(notifier_url=notifier_url)
 
-    @get("/room/{sale_id:str}", opt=_doc("The waiting room of a sale", _HTML))
+    @get("/room/{sale_id:str}", opt=_doc("The waiting room of a sale", _HTML, no_such="a page that says so"))
     async def show_room(request: AnyRequest, sale_id: FromPath[str]) -> Response[bytes]:
         try:
             known = await board.sale(sale_id) is not None

@@ -73,7 +73,7 @@ def reports(
             problems=("unknown_sale", "invalid_query", "bad_gateway"),
         )
 
-        @get(f"/admin/sales/{{sale_id:str}}/{path}", guards=viewer, opt=doc, name=path)
+        @get(f"/admin/sales/{{sale_id:str}}/{path}", guards=viewer, opt=doc, name=f"read_{path}")
         async def pass_on(request: AnyRequest, sale_id: FromPath[str]) -> Response[bytes]:
             query = _query(request, known_query)
             return answer(await records.ask(known(sale_id), what, query))

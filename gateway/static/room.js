@@ -171,6 +171,7 @@ function take(news) { // from status or WebSocket: the state is never older than
 }
 
 function progress(frame) {
+  trouble(frame.state === "recovering" ? { status: 503, said: { code: "recovering" } } : { status: 200, said: {} });
   const fresh = { state: frame.state, message: frame.message, rate_per_s: frame.rate, epoch: frame.epoch };
   if (sale) {
     const items = sale.items.map((item) => ({ ...item, ...frame.items[item.sku] }));

@@ -4,7 +4,6 @@ Postgres is played by hand: ``acknowledging`` answers every change of a sale, as
 """
 
 import asyncio
-import contextlib
 import json
 import secrets
 import socket
@@ -18,6 +17,7 @@ from redis.asyncio import Redis
 
 from admission.stock import Stock
 from fairline.runtime.health import HttpServer
+from fairline.runtime.services import pause
 from fairline.runtime.settings import load
 from fairline.store.client import connect
 from fairline.store.keys import SaleKeys
@@ -126,18 +126,20 @@ async def acknowledge(redis: Redis, sale_id: str) -> None:
 async def acknowledging(redis: Redis, sale_id: str) -> AsyncIterator[None]:
     """Acknowledge every change of a sale, a moment later."""
 
+    stopping = asyncio.Event()
+
     async def go_on() -> None:
-        while True:
+        while not stopping.is_set():
             await acknowledge(redis, sale_id)
-            await asyncio.sleep(0.02)
+            await pause(stopping, 0.02)
 
     task = asyncio.create_task(go_on(), name="postgres, played")
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        # Not by cancelling: on Python 3.11 a Redis call may swallow that (``asyncio.wait_for`` below it).
+        stopping.set()
+        await task
 
 
 def free_port() -> int:
