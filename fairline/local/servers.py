@@ -87,12 +87,15 @@ class Servers:
         """Stop ours at the same time, services having ended before; whether Redis left its mark."""
         mark = None
         if "redis" in self.ours and self._supervisor.pid("redis") is not None:
-            mark = self._unadopted or await _kept_identity(self.addresses(ports).redis_url)
+            mark = await _kept_identity(self.addresses(ports).redis_url)
         await self._supervisor.stop(self.ours)
-        if mark is not None and self._supervisor.exit_code("redis") == 0:
+        if self._unadopted is not None:  # no script has changed a sale since that mark, however Redis ended
+            mark = self._unadopted
+        elif self._supervisor.exit_code("redis") != 0:
+            mark = None
+        if mark is not None:
             self._folder.set_clean_mark(mark)
-            return True
-        return False
+        return mark is not None
 
     async def _start_redis(self, ports: Mapping[str, int]) -> None:
         program = await redis_server.program(self._folder, ports["redis"], self._environ)

@@ -16,7 +16,7 @@ import pytest
 import redis.asyncio
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from fairline.local import drop_root, jars, ports
+from fairline.local import drop_root, jars, ports, redis_server
 from fairline.local.errors import StackError
 from fairline.local.folder import DataFolder
 from fairline.local.servers import Servers
@@ -178,6 +178,29 @@ async def test_after_any_other_end_the_sales_stay_recovering(tmp_path: Path, mon
         pass
     assert adopted == []
     assert second.said == ["Redis was not stopped cleanly: the sales of before stay `recovering`"]
+
+
+async def test_d1_a_redis_that_does_not_start_costs_the_sales_no_clean_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adopted: list[str] = []
+
+    async def adopt(_: str, was: str) -> list[str]:
+        adopted.append(was)
+        return []
+
+    monkeypatch.setattr(fence, "adopt", adopt)
+    async with Life(tmp_path / "data") as url:
+        was = await fence.identity(url)
+    failing = Life(tmp_path / "data")
+    with monkeypatch.context() as broken:
+        broken.setattr(redis_server, "_CONFIGURATION", redis_server._CONFIGURATION + "no-such-setting yes\n")
+        with pytest.raises(StackError):
+            await failing.__aenter__()
+        await failing.__aexit__()
+    assert adopted == []
+    async with Life(tmp_path / "data"):
+        assert adopted == [was]
 
 
 @pytest.mark.parametrize("how", ["full disk", "no file"])
