@@ -101,6 +101,20 @@ async def test_a_stored_key_cannot_be_checked_without_redis_and_the_first_one_ca
         os.kill(pid, signal.SIGCONT)
 
 
+async def test_a_full_redis_takes_no_join_and_keeps_its_word(troubled: Troubled) -> None:
+    api = troubled.api
+    sale_id = await api.sale()
+    first = await api.join(sale_id, "anna", request="r")
+    await api.redis.config_set("maxmemory", 1)
+    try:
+        reply = await api.join(sale_id, "bert", request="r")
+        assert (reply.status, reply.code) == (503, "unavailable")
+    finally:
+        await api.redis.config_set("maxmemory", 0)
+    assert (await api.join(sale_id, "anna", request="r")).json == first.json
+    assert (await api.join(sale_id, "bert", request="r")).json["number"] == 2
+
+
 async def test_too_many_joins_are_refused_at_once(redis_url: str) -> None:
     more = {"GATEWAY_MOST_WAITING": "5", "GATEWAY_IN_FLIGHT_BATCHES": "1"}
     async with a_gateway(redis_url, **more) as api:
