@@ -143,6 +143,16 @@ def test_every_key_of_a_header_is_one_of_a_sale_s_and_of_the_type_in_the_table_o
     assert {each: table[each] for each in declared} == declared
 
 
+@SCRIPTS
+def test_c3_all_keys_of_a_script_are_in_the_one_slot_of_its_sale(package: str, name: str) -> None:
+    script = script_of(package, name)
+    keys = SaleKeys("a-sale", ("chair", "table"), lease="x{y}")
+    handed = [getattr(keys, each) for each in script.keys]
+    handed += [key for each in script.repeated for key in getattr(keys, each)]
+    # What a cluster hashes of a key: what stands between its first brace and the next closing one.
+    assert {key.partition("{")[2].partition("}")[0] for key in handed} == {"a-sale"}
+
+
 def _table_of_keys() -> str:
     import fairline.store.keys  # noqa: PLC0415 - its docstring is what is read
 

@@ -4,6 +4,7 @@ import pytest
 
 from fairline.events import TicketDeclined
 from tests.integration.scripts.conftest import NewSale
+from tests.support.sale import SaleDriver
 
 
 async def test_e2_nobody_is_swept_while_a_unit_may_still_come_back(new_sale: NewSale) -> None:
@@ -116,6 +117,34 @@ async def test_e4_a_sale_closes_when_nothing_is_under_way(new_sale: NewSale) -> 
     assert await sale.close() == ("CLOSED", 0)
     assert await sale.close() == ("CLOSED", 0)
     assert (await sale.look()).meta["state"] == "closed"
+
+
+async def test_c2_nothing_of_a_ticket_has_an_expiry_neither_alive_nor_when_its_sale_is_closed(
+    new_sale: NewSale,
+) -> None:
+    sale = await new_sale(9)
+    ids = await sale.join("ada", "bob", "cy", "dee")
+    lease, _ = await sale.admit(3)
+    await sale.reserve(lease, *ids[:2])
+    await sale.confirm(ids[0])
+    assert await sale.states(*ids) == ["CONFIRMED", "RESERVED", "ADMITTED", "WAITING"]
+    assert await _expiring(sale) == {f"grant:{lease}"}, "which only remembers an answer (L1)"
+    await sale.decline(lease, ids[2])
+    await sale.confirm(ids[1])
+    await sale.change("end")
+    await sale.acknowledge()
+    await sale.close()
+    await sale.relay()
+    assert await sale.close() == ("CLOSED", 0)
+    assert await _expiring(sale) == {f"grant:{lease}"}
+    assert await sale.states(*ids) == ["CONFIRMED", "CONFIRMED", "DECLINED", "DECLINED"]
+
+
+async def _expiring(sale: SaleDriver) -> set[str]:
+    """The keys of the sale that end by themselves, without what all its keys begin with."""
+    keys = [key.decode() async for key in sale.raw.scan_iter(f"fairline:{{{sale.id}}}:*")]
+    assert keys
+    return {key.split(":", 2)[2] for key in keys if await sale.redis.ttl(key) != -1}
 
 
 async def test_e4_a_sale_closes_only_with_an_empty_outbox_that_postgres_has_read(new_sale: NewSale) -> None:

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from admission.stock import Verdict
 from fairline.events import OrderPlaced, SaleChanged
 from tests.integration.scripts.conftest import NewSale
 
@@ -21,6 +22,24 @@ async def test_o3_the_same_order_is_sent_again_with_the_epoch_of_today(new_sale:
     assert {"epoch": 0} | {f: getattr(again, f) for f in again.__struct_fields__ if f != "epoch"} == {
         f: getattr(order, f) for f in order.__struct_fields__
     }
+
+
+async def test_o2_an_order_that_kafka_loses_lives_on_in_its_ticket_until_it_is_settled(new_sale: NewSale) -> None:
+    sale = await new_sale(5, per_buyer_limit=3)
+    [bob] = await sale.reserved("bob")
+    [ada] = await sale.reserved("ada", quantity=3)
+    for _ in range(3):
+        await sale.relay()  # and nobody reads the topic
+        await sale.redis.zadd(sale.keys.reserved, {ada: 0, bob: 0})
+        assert await sale.redrive() == (2, 0)
+        orders = {fact.ticket_id: fact for fact in await sale.relay() if isinstance(fact, OrderPlaced)}
+        assert (orders[ada].buyer_id, orders[ada].sku, orders[ada].units, orders[ada].slots) == (
+            ("ada", "seat", (2, 3, 4), (1, 2, 3))
+        )
+    await sale.stock.settle([Verdict(ada, "confirm", orders[ada].units, orders[ada].slots, "")])
+    await sale.redis.zadd(sale.keys.reserved, {bob: 0})
+    assert await sale.redrive() == (1, 0)
+    assert await sale.states(ada, bob) == ["CONFIRMED", "RESERVED"]
 
 
 async def test_o3_the_wait_doubles_up_to_the_longest(new_sale: NewSale) -> None:
