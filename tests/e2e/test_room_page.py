@@ -1,5 +1,7 @@
 """The pages in a real browser: the room from form to outcome, through reloads and lost connections; console; docs."""
 
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from tests.support.browser import Tab, a_browser, a_tab
 from tests.support.gateway import FIRST_KEY, TOKEN_KEYS, Api, a_gateway
 from tests.support.listeners import RunningNotifier, a_notifier
 from tests.support.sale import SaleDriver
-from tests.support.stack import eventually
+from tests.support.stack import eventually, servers
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +259,22 @@ async def test_a_paused_sale_says_that_places_are_kept(browser: Browser, house: 
         await tab.sees("The line is paused")
         await sale.change("resume")
         await tab.sees("You are in line")
+
+
+async def test_a_halted_sale_says_that_places_are_kept(browser: Browser) -> None:
+    async with (
+        servers("redis") as running,
+        a_notifier(running.redis_url, token_keys=TOKEN_KEYS) as notifier,
+        a_gateway(running.redis_url, NOTIFIER_URL=notifier.url) as api,
+    ):
+        sale = await open_sale(api)
+        async with a_tab(browser) as tab:  # a 503 is an error in the browser's console
+            await tab.page.goto(f"{api.url}/room/{sale.id}")
+            await join(tab)
+            os.kill(running.pid("redis"), signal.SIGKILL)
+            await tab.sees("The sale is halted for a moment")
+            await tab.sees("You are in line")
+            await tab.accessible()
 
 
 async def test_an_ended_sale_says_so(browser: Browser, house: House) -> None:
