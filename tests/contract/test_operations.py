@@ -83,7 +83,7 @@ def test_the_commands_for_a_planned_restart_are_python_that_exists() -> None:
         and isinstance(node.func.value, ast.Name)
         and node.func.value.id == "fence"
     }
-    assert called == {"identity", "adopt"}
+    assert called == {"kept_identity", "adopt"}
     assert all(callable(getattr(fence, name)) for name in called)
     assert all("redis://valkey:6379/0" in program for program in programs)
 
