@@ -5,6 +5,7 @@ Used as the body of ``POST /admin/sales``, inside ``sale.changed.v1`` events and
 
 from datetime import datetime
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -72,4 +73,14 @@ class SaleDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return "ends_at: must be after opens_at"
         if self.validator.kind == "http" and self.validator.url is None:
             return "validator.url: is required for kind http"
+        if self.validator.url is not None and not _names_a_host(self.validator.url):
+            return "validator.url: must name a host, and a port from 1 to 65535 if any"
         return None
+
+
+def _names_a_host(url: str) -> bool:
+    try:
+        at = urlsplit(url)
+        return bool(at.hostname) and at.port != 0
+    except ValueError:  # brackets that do not match, a port that is none
+        return False

@@ -87,6 +87,10 @@ def test_a_number_that_is_none_is_refused(number: str) -> None:
         ({"items": [{"sku": "x", "name": "X", "stock": 1}] * 2}, "items"),
         ({"opens_at": "2026-01-02T00:00:00Z", "ends_at": "2026-01-02T00:00:00Z"}, "ends_at"),
         ({"validator": {"kind": "http"}}, "validator.url"),
+        ({"validator": {"kind": "http", "url": "http://[::1/check"}}, "validator.url"),
+        ({"validator": {"kind": "http", "url": "http://shop:99999/check"}}, "validator.url"),
+        ({"validator": {"kind": "http", "url": "http://shop:0/check"}}, "validator.url"),
+        ({"validator": {"kind": "http", "url": "http:///check"}}, "validator.url"),
     ],
 )
 def test_what_no_single_field_can_say_is_said_of_the_whole(fields: dict[str, Any], fault: str) -> None:
