@@ -36,6 +36,14 @@ def test_a_file_instead_of_a_folder_is_refused(tmp_path: Path) -> None:
         DataFolder(tmp_path / "data").open()
 
 
+@pytest.mark.parametrize("path", ["file/data", "x" * 300, "/proc/none", "loop/data"])
+def test_a_folder_that_cannot_be_is_said_in_a_sentence(tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(StackError, match=r"cannot be a folder \(.+\): name another with --data"):
+        DataFolder(tmp_path / path).open()
+
+
 def test_a_folder_is_held_once_at_a_time(tmp_path: Path) -> None:
     first = DataFolder(tmp_path / "data")
     first.open()
