@@ -110,6 +110,13 @@ class PostgresSettings(BaseSettings):
         alias="FAIRLINE_POSTGRES_DSN", description="postgresql://user:password@host:port/database"
     )
 
+    @field_validator("postgres_dsn")
+    @classmethod
+    def _names_postgres(cls, dsn: SecretStr) -> SecretStr:
+        if not dsn.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must begin with postgresql://")
+        return dsn
+
 
 class TokenSettings(BaseSettings):
     """Of the processes that sign or check tickets' tokens."""

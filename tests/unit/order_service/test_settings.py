@@ -27,6 +27,12 @@ def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str) -> N
         load(OrderServiceSettings, {**NEEDED, f"FAIRLINE_ORDER_SERVICE_{name}": value})
 
 
+def test_an_address_that_is_not_of_postgres_is_refused_and_not_shown() -> None:
+    with pytest.raises(SettingsError, match=r"FAIRLINE_POSTGRES_DSN.*postgresql://") as refused:
+        load(OrderServiceSettings, {**NEEDED, "FAIRLINE_POSTGRES_DSN": "mysql://a:secret@h/d"})
+    assert "secret" not in str(refused.value).replace("a secret", "")
+
+
 def test_the_password_is_not_shown() -> None:
     assert "secret" not in repr(load(OrderServiceSettings, NEEDED))
 
