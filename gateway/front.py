@@ -56,7 +56,7 @@ class Front:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        if scope["path"] in Health.PATHS and scope["method"] == "GET":
+        if scope["path"] in Health.PATHS and scope["method"] in {"GET", "HEAD"}:
             await self._health(scope, receive, send)
             return
         started = time.perf_counter()

@@ -59,7 +59,6 @@ class Files:
                 continue
             body = each.read_bytes()
             kind = mimetypes.guess_type(each.name)[0] or "application/octet-stream"
-            kind = f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
             packed = gzip.compress(body, mtime=0)
             etag = f'"{blake2b(body, digest_size=9).hexdigest()}"'
             self._files[path + each.name] = File(body, packed if len(packed) < len(body) else None, kind, etag)

@@ -60,6 +60,8 @@ async def test_head_is_get_without_a_body(api: Api) -> None:
     sale_id = await api.sale()
     reply = await api.call("HEAD", f"/sales/{sale_id}", check=False)
     assert (reply.status, reply.body) == (200, b"")
+    for path in ("/livez", "/readyz", "/metrics"):
+        assert (await api.call("HEAD", path, check=False)).status == 200, path
 
 
 async def test_other_sites_pages_may_call_only_where_they_are_allowed(redis_url: str) -> None:
@@ -83,7 +85,7 @@ async def test_the_pages_are_there_and_run_nothing_from_elsewhere(api: Api) -> N
     for path in (f"/room/{sale_id}", "/console", "/docs"):
         reply = await api.call("GET", path)
         assert reply.status == 200
-        assert reply.headers["content-type"].startswith("text/html")
+        assert reply.headers["content-type"] == "text/html; charset=utf-8"
         policy = reply.headers["content-security-policy"]
         assert "script-src 'self';" in policy
         assert "connect-src 'self' ws://127.0.0.1:9;" in policy
@@ -96,7 +98,7 @@ async def test_the_pages_are_there_and_run_nothing_from_elsewhere(api: Api) -> N
 async def test_a_room_that_there_is_not_has_a_page_of_its_own(api: Api) -> None:
     reply = await api.call("GET", "/room/no-such-sale")
     assert reply.status == 404
-    assert reply.headers["content-type"].startswith("text/html")
+    assert reply.headers["content-type"] == "text/html; charset=utf-8"
 
 
 async def run_gateway(**env: str) -> tuple[int, str]:
