@@ -1,25 +1,20 @@
 """One stack for all of this folder, with two copies of what shares work; each test leaves it whole."""
 
-import asyncio
 import contextlib
 import os
 import random
 import signal
-import zlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from aiohttp import web
 
 from fairline.demo.scenario import Scenario
 from fairline.local.errors import StackError
-from tests.support.admission import Shop, a_shop
+from tests.support.admission import Shop
 from tests.support.sale import a_name
 from tests.support.stack import FullStack
-from tests.support.trouble import QUICK, all_ready, release
-
-THINKS_S = 0.15
+from tests.support.trouble import QUICK, a_slow_shop, all_ready, release
 
 
 @pytest.fixture(scope="package")
@@ -44,17 +39,9 @@ async def stack(whole: FullStack) -> AsyncIterator[FullStack]:
 
 @pytest.fixture
 async def shop() -> AsyncIterator[Shop]:
-    """A shop that thinks before it answers, and does not sell to everybody."""
-    async with a_shop() as shop:
-        shop.answer = slowly
+    """A shop that does not sell to everybody, and may be killed while it thinks."""
+    async with a_slow_shop() as shop:
         yield shop
-
-
-async def slowly(request: web.Request) -> web.StreamResponse:
-    """The same answer for the same ticket, and time enough to be killed in between."""
-    await asyncio.sleep(THINKS_S)
-    accept = zlib.crc32(request.headers["Idempotency-Key"].encode()) % 10 != 0
-    return web.json_response({"accept": accept, "reason": "payment_declined"})
 
 
 @pytest.fixture

@@ -12,14 +12,18 @@ import asyncio
 import os
 import signal
 import time
+import zlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
 import aiohttp
+import asyncpg
 import msgspec
+from aiohttp import web
 
 from fairline.cli.client import Address, Operator
 from fairline.demo.crowd import Crowd
@@ -28,11 +32,14 @@ from fairline.demo.verdict import CHECKS, Evidence, judge
 from fairline.demo.watch import Watch
 from fairline.local import control
 from fairline.sale import Validator
+from tests.support.admission import Shop, a_shop
 from tests.support.stack import FullStack, eventually
 
 # What a client may be told when it is to come back. ``not_open`` is one frame of the board after the opening.
 COME_BACK: Final = {("not_open", 425), ("unavailable", 503), ("overloaded", 503), ("recovering", 503)}
+IN_HISTORY: Final = {"CONFIRMED", "RELEASED", "DECLINED", "LAPSED"}  # each is an event, and a row of Postgres
 ANSWERED_WITHIN_S: Final = 8.0  # nobody hangs longer, whatever is away; the client itself would wait for 15 s
+THINKS_S: Final = 0.15  # long enough to be killed in between
 NOTED: Final = 12  # last lines of each log that a failure shows
 QUIET_WITHIN_S: Final = 30.0
 CONTROL_WITHIN_S: Final = 60.0
@@ -126,6 +133,20 @@ async def release(stack: FullStack, *names: str) -> None:
     """Bring these back; a second call is fine."""
     for name in names:
         await asyncio.to_thread(control.ask, stack.folder, {"do": "start", "name": name}, within_s=CONTROL_WITHIN_S)
+
+
+@asynccontextmanager
+async def a_slow_shop() -> AsyncIterator[Shop]:
+    """Declines a tenth, the same answer for the same ticket, and takes its time."""
+
+    async def slowly(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(THINKS_S)
+        accept = zlib.crc32(request.headers["Idempotency-Key"].encode()) % 10 != 0
+        return web.json_response({"accept": accept, "reason": "payment_declined"})
+
+    async with a_shop() as shop:
+        shop.answer = slowly
+        yield shop
 
 
 class Scene:
@@ -226,7 +247,10 @@ class Scene:
         )
 
     async def finish(self, *, lost: bool = False) -> Evidence:
-        """Wait until all is quiet, then judge. ``lost``: connections to the gateway may have been cut."""
+        """Wait until all is quiet, then judge; also that each outcome is a row of history in Postgres.
+
+        ``lost``: connections to the gateway may have been cut.
+        """
         await self.played()
         quiet = await self.watch.at_rest(within_s=QUIET_WITHIN_S)
         await self.crowd.ask_again()
@@ -238,7 +262,27 @@ class Scene:
         assert quiet, f"not quiet within {QUIET_WITHIN_S:.0f} s"
         assert evidence.seen.samples
         assert self.faults_of_put_off(lost=lost) == []
+        ends = {held.ticket_id: held.state for held in evidence.log.tickets.values() if held.state in IN_HISTORY}
+
+        async def written() -> bool:
+            history = await self.history()
+            lacking = [ticket_id for ticket_id in ends if ticket_id not in history]
+            assert not lacking, f"{len(lacking)} of {len(ends)} outcomes have no row of history"
+            return history == ends
+
+        await eventually(written)
         return evidence
+
+    async def history(self) -> dict[str, str]:
+        """How tickets ended, as Postgres has it."""
+        postgres = await asyncpg.connect(self.stack.info["postgres_dsn"], timeout=10, command_timeout=10)
+        try:
+            rows = await postgres.fetch(
+                "SELECT ticket_id, outcome FROM ticket_history WHERE sale_id = $1", self.scenario.sale_id
+            )
+        finally:
+            await postgres.close()
+        return {str(row["ticket_id"]): row["outcome"] for row in rows}
 
     def _account(self) -> str:
         """How far it came, for whoever has to find out why it failed."""
