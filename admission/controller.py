@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from admission.settings import AdmissionSettings
 from admission.stock import Admitted, Stock
-from admission.validators import YES, BreakerOpenError, Check, NoAnswerError
+from admission.validators import YES, BreakerOpenError, Check, NoAnswerError, ProbeFailedError
 from fairline.errors import FencedError, UnavailableError
 from fairline.runtime import logs
 from fairline.runtime.metrics import Metrics
@@ -26,6 +26,7 @@ log = logs.get(__name__)
 NOT_OPEN_REST_S = 0.2
 
 Said = str | BaseException
+_EXPECTED = (NoAnswerError, BreakerOpenError, ProbeFailedError)
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Controller:
         self._settings = settings
         self._metrics = metrics
         self._unanswered: _Lease | None = None
+        self._probed: tuple[_Lease, Admitted] | None = None
         self._resting_until = 0.0
         self._deciding = 0
         self._handling: set[asyncio.Task[None]] = set()
@@ -69,11 +71,14 @@ class Controller:
         if not reply.tickets:
             return 0
         self._metrics.admitted.labels(self._stock.sale_id).inc(len(reply.tickets))
-        self._deciding += len(reply.tickets)
-        task = asyncio.create_task(self._decide(lease, reply.tickets, check), name=f"decide {lease.id}")
+        self._start(lease, reply.tickets, check)
+        return len(reply.tickets)
+
+    def _start(self, lease: _Lease, tickets: list[Admitted], check: Check) -> None:
+        self._deciding += len(tickets)
+        task = asyncio.create_task(self._decide(lease, tickets, check), name=f"decide {lease.id}")
         self._handling.add(task)
         task.add_done_callback(self._handling.discard)
-        return len(reply.tickets)
 
     async def drain(self) -> None:
         """Wait for what is under way; each batch ends with its lease at the latest."""
@@ -106,9 +111,15 @@ class Controller:
                 done, waiting = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 answers = [(ticket, _said(each)) for each, ticket in asking.items() if each in done]  # in order
                 unanswered += [ticket for ticket, said in answers if isinstance(said, NoAnswerError)]
+                probed = [ticket for ticket, said in answers if isinstance(said, ProbeFailedError)]
                 await self._write(lease, answers)
                 undecided -= len(done)
                 self._deciding -= len(done)
+                if probed:
+                    await self._keep_apart(lease, probed[0])
+                elif self._probed and any(isinstance(said, str) for _, said in answers):
+                    (again_under, again), self._probed = self._probed, None
+                    self._start(again_under, [again], check)
             if unanswered and check.resting:
                 # Once the shop is left alone, nobody's try is spent on what led there (L5).
                 await self._give_back(lease, unanswered)
@@ -132,7 +143,7 @@ class Controller:
             count(self._stock.sale_id, answer).inc(len(number))
         count(self._stock.sale_id, "none").inc(len(answers) - len(accepted) - len(declined))
         for _, said in answers:
-            if isinstance(said, BaseException) and not isinstance(said, (NoAnswerError, BreakerOpenError)):
+            if isinstance(said, BaseException) and not isinstance(said, _EXPECTED):
                 log.error("validator failed", sale=self._stock.sale_id, error=repr(said))
         if accepted:
             words = await self._until(
@@ -144,6 +155,17 @@ class Controller:
             self._note(lease, await self._until(lease, lambda: self._stock.decline(lease.id, declined)))
         if not_asked:
             await self._give_back(lease, not_asked)
+
+    async def _keep_apart(self, lease: _Lease, ticket: Admitted) -> None:
+        """Leave a ticket whose probe failed under its lease, so that the next probe asks about the next in line.
+
+        Fails that one too, the shop is away: the ticket of before goes back and its try does not count (L5). Is it
+        answered, the shop is back, and is asked about this one again; if it is this ticket that it cannot answer, its
+        lease ends, its tries are spent, and the line goes on. Without this it would be probed for ever.
+        """
+        before, self._probed = self._probed, (lease, ticket)
+        if before is not None and before[1].ticket_id != ticket.ticket_id and before[0].ends > time.monotonic():
+            await self._give_back(before[0], [before[1]])
 
     async def _give_back(self, lease: _Lease, tickets: list[Admitted]) -> None:
         ids = [ticket.ticket_id for ticket in tickets]

@@ -130,7 +130,10 @@ class Desk:
                 url=validator.url or "",  # never an accept: without an address nobody is admitted
                 timeout_s=validator.timeout_ms / 1000,
                 tries=limits.validator_tries,
-                breaker=Breaker(failures=limits.breaker_failures, rest_s=limits.breaker_rest_ms / 1000),
+                # The next probe has to come while the ticket of the last one is kept apart.
+                breaker=Breaker(
+                    failures=limits.breaker_failures, rest_s=min(limits.breaker_rest_ms, self._lease_ms / 2) / 1000
+                ),
                 at_once=limits.validator_connections,
             )
         return Accept()

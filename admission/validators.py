@@ -37,11 +37,17 @@ class BreakerOpenError(FairlineError):
     code = "breaker_open"
 
 
+class ProbeFailedError(FairlineError):
+    """The one question that was to find out whether the shop answers again was not answered either."""
+
+    code = "probe_failed"
+
+
 class Check(Protocol):
     """Says yes or no to one ticket."""
 
     async def __call__(self, ticket: Admitted) -> str:
-        """``YES``, or the reason for a no; raises ``NoAnswerError`` or ``BreakerOpenError``."""
+        """``YES``, or the reason for a no; raises ``NoAnswerError``, ``BreakerOpenError`` or ``ProbeFailedError``."""
 
     @property
     def resting(self) -> bool:
@@ -178,6 +184,10 @@ class Http:
         try:
             answer = await self._post(ticket)
             ok = True
+        except NoAnswerError as error:
+            if trying:
+                raise ProbeFailedError from error
+            raise
         except asyncio.CancelledError:
             ok = None
             raise

@@ -384,6 +384,52 @@ async def test_l5_a_failing_shop_is_left_alone_costs_nobody_a_try_and_is_asked_a
         assert {(await sale.record(each)).tries for each in ids} == {1}
 
 
+async def refuse(_request: web.Request) -> web.StreamResponse:
+    return web.Response(status=500)
+
+
+@pytest.mark.parametrize("capacity", [None, 1])
+async def test_2_a_ticket_that_the_shop_cannot_answer_lapses_and_the_line_goes_on(
+    new_sale: NewSale, serving: Serving, capacity: int | None
+) -> None:
+    async with a_shop() as shop:
+        serving.settings = admission_settings(breaker_rest_ms=100, breaker_failures=1, lease_ms=600, margin_ms=100)
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            asked = await request.json()
+            return await (refuse if asked["buyer_id"] == "poison" else yes)(request)
+
+        shop.answer = answer
+        validator = Validator(kind="http", url=shop.url, timeout_ms=100)
+        sale = await new_sale(9, validator=validator, capacity=capacity)
+        [poison] = await sale.join("poison")
+        serving.serve(sale)
+        await until(lambda: left_alone(serving, sale))
+        others = await sale.join("ada", "bob", "cy")
+        await until(all_are(sale, others, "RESERVED"), within_s=60)
+        await until(all_are(sale, [poison], "LAPSED"), within_s=60)
+
+
+async def test_l5_while_the_shop_is_away_nobody_spends_a_try_on_finding_out(
+    new_sale: NewSale, serving: Serving
+) -> None:
+    async with a_shop() as shop:
+        serving.settings = admission_settings(breaker_rest_ms=100, breaker_failures=1)
+        shop.answer = refuse
+        sale = await new_sale(9, validator=Validator(kind="http", url=shop.url))
+        ids = await sale.join("ada", "bob", "cy")
+        serving.serve(sale)
+
+        async def probed_often() -> bool:
+            return len(shop.asked) > 12  # four times as many as one ticket has tries
+
+        await until(probed_often)
+        assert max([(await sale.record(each)).tries for each in ids]) <= 1
+        shop.answer = yes
+        await until(all_are(sale, ids, "RESERVED"))
+        assert {(await sale.record(each)).tries for each in ids} == {1}
+
+
 async def test_no_more_questions_are_open_than_the_shop_is_to_have(new_sale: NewSale, serving: Serving) -> None:
     async with a_shop() as shop:
         serving.settings = admission_settings(validator_connections=7)
@@ -400,15 +446,15 @@ async def test_no_more_questions_are_open_than_the_shop_is_to_have(new_sale: New
         assert 1 < shop.most_at_once <= 7
 
 
+async def left_alone(serving: Serving, sale: SaleDriver) -> bool:
+    return serving.gauge("fairline_breaker_open", sale) == 1
+
+
 async def test_an_http_validator_without_an_address_admits_nobody_for_good(new_sale: NewSale, serving: Serving) -> None:
     sale = await new_sale(5, validator=Validator(kind="http"))
     ids = await sale.join("ada", "bob", "cy", "dee")
     serving.serve(sale)
-
-    async def left_alone() -> bool:
-        return serving.gauge("fairline_breaker_open", sale) == 1
-
-    await until(left_alone)
+    await until(lambda: left_alone(serving, sale))
     assert await sale.count("RESERVED") == 0
     assert set(await sale.states(*ids)) <= {"WAITING", "ADMITTED"}
 
