@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from fairline.runtime import logs
 from fairline.runtime.services import cancelled
+from fairline.runtime.wire_limits import LimitedProtocol
 
 CHECK_TIMEOUT_S: Final = 2.0
 KEEP_S: Final = 1.0
@@ -85,13 +86,22 @@ class Health:
 class HttpServer:
     """An ASGI application on one port, as a service. Drains for at most ``drain_s`` when it stops."""
 
-    def __init__(self, app: Asgi, *, host: str, port: int, drain_s: float = 3.0, backlog: int = 2048) -> None:
+    def __init__(
+        self,
+        app: Asgi,
+        *,
+        host: str,
+        port: int,
+        drain_s: float = 3.0,
+        backlog: int = 2048,
+        protocol: type[LimitedProtocol] = LimitedProtocol,
+    ) -> None:
         self._config = uvicorn.Config(
             app,
             host=host,
             port=port,
             loop="none",
-            http="httptools",
+            http=protocol,
             ws="none",
             lifespan="off",
             access_log=False,
@@ -136,7 +146,6 @@ class _Server(uvicorn.Server):
     """Signals belong to the process (``fairline.runtime.services``), not to one of its servers."""
 
     def capture_signals(self) -> Any:
-
         return contextlib.nullcontext()
 
     def close(self) -> None:

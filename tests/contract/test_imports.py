@@ -23,7 +23,7 @@ OUTSIDERS: Final = ("fairline.cli", "fairline.local", "fairline.demo", "loadtest
 
 HOMES: Final[dict[str, tuple[str, ...]]] = {
     "litestar": ("gateway",),
-    "uvicorn": ("fairline.runtime.health",),
+    "uvicorn": ("fairline.runtime.health", "fairline.runtime.wire_limits"),
     "uvloop": ("fairline.runtime.process",),
     "httptools": (),
     "websockets": ("notifier",),

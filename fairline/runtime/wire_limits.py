@@ -1,0 +1,107 @@
+"""What one HTTP connection may cost before a request is complete: bytes of its head, time for it, a place.
+
+uvicorn bounds none of the three: a client that sends headers for ever, or none at all, would keep memory and a
+socket for as long as it likes. Beyond a limit the connection is told why, in a problem document, and closed.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES: Final = 32 * 1024  # checked after each read of the socket, so at most one read more is kept
+HEAD_S: Final = 10.0
+MAX_CONNECTIONS: Final = 10_000  # half of the open files that a process commonly may have
+RETRY_S: Final = 2
+
+_TITLES: Final = {
+    400: "Malformed request",
+    408: "Slow request",
+    431: "Headers too large",
+    503: "Overloaded",
+}
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with the three limits; subclass it to set others."""
+
+    max_head_bytes = MAX_HEAD_BYTES
+    head_s = HEAD_S
+    max_connections = MAX_CONNECTIONS
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_bytes: int | None = 0  # None once the head is complete
+        self._patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A new connection; refused at once where there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            self._refuse(503, "overloaded", f"There are {self.max_connections} connections already.")
+            return
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Over."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request; those of its head are counted."""
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self._head_bytes is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.max_head_bytes and not self.transport.is_closing():
+                self._refuse(431, "headers_too_large", f"A request's head has at most {self.max_head_bytes} bytes.")
+
+    def on_message_begin(self) -> None:
+        """A request begins, perhaps after others on this connection."""
+        super().on_message_begin()
+        if self._head_bytes is None:
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        """The head is complete; what follows is bounded by whoever reads the body."""
+        self._stop_waiting()
+        self._head_bytes = None
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP."""
+        self._refuse(400, "malformed_request", msg)
+
+    def _await_head(self) -> None:
+        self._head_bytes = 0
+        self._stop_waiting()
+        self._patience = self.loop.call_later(self.head_s, self._too_slow)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _too_slow(self) -> None:
+        if not self.transport.is_closing():
+            self._refuse(408, "slow_request", f"A request's head has to be complete within {self.head_s:g} s.")
+
+    def _refuse(self, status: int, code: str, detail: str) -> None:
+        problem = {
+            "type": f"urn:fairline:problem:{code}",
+            "title": _TITLES[status],
+            "status": status,
+            "detail": detail,
+            "code": code,
+        }
+        body = msgspec.json.encode(problem)
+        retry = f"retry-after: {RETRY_S}\r\n" if status == 503 else ""  # noqa: PLR2004 - as in _TITLES
+        head = (
+            f"HTTP/1.1 {status} {_TITLES[status]}\r\n{retry}content-type: application/problem+json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self._stop_waiting()
+        self.transport.write(head.encode() + body)
+        self.transport.close()
