@@ -14,7 +14,7 @@ import signal
 import time
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -246,10 +246,11 @@ class Scene:
             opened_s=self._opened_s,
         )
 
-    async def finish(self, *, lost: bool = False) -> Evidence:
+    async def finish(self, *, lost: bool = False, besides: Mapping[str, str] | None = None) -> Evidence:
         """Wait until all is quiet, then judge; also that each outcome is a row of history in Postgres.
 
-        ``lost``: connections to the gateway may have been cut.
+        ``lost``: connections to the gateway may have been cut. ``besides``: outcomes in the history that are of no
+        ticket of the crowd.
         """
         await self.played()
         quiet = await self.watch.at_rest(within_s=QUIET_WITHIN_S)
@@ -263,12 +264,14 @@ class Scene:
         assert evidence.seen.samples
         assert self.faults_of_put_off(lost=lost) == []
         ends = {held.ticket_id: held.state for held in evidence.log.tickets.values() if held.state in IN_HISTORY}
+        ends |= besides or {}
 
         async def written() -> bool:
             history = await self.history()
-            lacking = [ticket_id for ticket_id in ends if ticket_id not in history]
+            lacking, others = ends.items() - history.items(), history.items() - ends.items()
             assert not lacking, f"{len(lacking)} of {len(ends)} outcomes have no row of history"
-            return history == ends
+            assert not others, f"the history has {others}, which nobody was told"
+            return True
 
         await eventually(written)
         return evidence
