@@ -12,12 +12,9 @@ from admission.relay import Relay
 from admission.settings import AdmissionSettings
 from admission.validators import Accept, Breaker, Check, Http, Simulated, lease_ms_for
 from fairline.errors import FencedError, UnavailableError
-from fairline.runtime import logs
 from fairline.runtime.metrics import Metrics
 from fairline.runtime.services import loop
 from fairline.sale import Validator
-
-log = logs.get(__name__)
 
 # While nothing moves the rests grow up to these: a newcomer to an idle sale waits a tenth of a second, and an idle sale
 # costs Redis 27 calls a second instead of 220.

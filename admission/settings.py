@@ -38,9 +38,13 @@ class AdmissionSettings(ProcessSettings, RedisSettings, KafkaSettings):
     @model_validator(mode="after")
     def _times_fit(self) -> Self:
         if self.margin_ms * 2 > self.lease_ms:
-            raise ValueError(f"FAIRLINE_ADMISSION_MARGIN_MS={self.margin_ms}: must be at most half the lease")
+            raise ValueError(
+                f"FAIRLINE_ADMISSION_MARGIN_MS={self.margin_ms}: must be at most half of "
+                f"FAIRLINE_ADMISSION_LEASE_MS={self.lease_ms}"
+            )
         if self.redrive_longest_ms < self.redrive_after_ms:
             raise ValueError(
-                "FAIRLINE_ADMISSION_REDRIVE_LONGEST_MS: must not be below FAIRLINE_ADMISSION_REDRIVE_AFTER_MS"
+                f"FAIRLINE_ADMISSION_REDRIVE_LONGEST_MS={self.redrive_longest_ms}: must not be below "
+                f"FAIRLINE_ADMISSION_REDRIVE_AFTER_MS={self.redrive_after_ms}"
             )
         return self

@@ -7,8 +7,6 @@
         UnfitServerError    a server is set up in a way that could lose data; the process does not start
         OverloadedError     a bounded queue is full; nothing was done
         TokenError          a ticket's token is missing, forged or for another ticket
-        Later               this record cannot be handled now: keep the offset, back off, try again
-        Never               this record can never be handled: dead letter, then go on
 
 The docstring of each is its default message; ``code`` is stable and is what a client reads.
 """
@@ -59,15 +57,3 @@ class TokenError(FairlineError):
     """This call needs the ticket's own token."""
 
     code = "bad_token"
-
-
-class Later(FairlineError):  # noqa: N818 - "later" and "never" are the domain's words (docs/glossary.md)
-    """This record cannot be handled now; it will be tried again."""
-
-    code = "later"
-
-
-class Never(FairlineError):  # noqa: N818 - as above
-    """This record can never be handled."""
-
-    code = "never"

@@ -4,6 +4,7 @@ from typing import ClassVar, Final
 
 from pydantic import Field, SecretStr, field_validator
 
+from fairline.runtime.addresses import Origins
 from fairline.runtime.settings import (
     AddressSettings,
     ListenSettings,
@@ -16,7 +17,6 @@ from fairline.runtime.settings import (
 
 LEAST_KEY_LENGTH: Final = 32
 _LEAST_VARIETY: Final = 8  # different characters; "aaaa..." is no key
-ORIGINS: Final = r"^(https?://[a-z0-9.\-\[\]:]+(,https?://[a-z0-9.\-\[\]:]+)*)?$"
 
 
 class GatewaySettings(ProcessSettings, RedisSettings, TokenSettings, ListenSettings, AddressSettings, OperatorSettings):
@@ -39,7 +39,7 @@ class GatewaySettings(ProcessSettings, RedisSettings, TokenSettings, ListenSetti
     body_timeout_s: float = Field(5.0, ge=0.1, le=60, description="how long a request's body may take")
     acknowledge_s: float = Field(10.0, ge=0.1, le=60, description="how long open and stock wait for Postgres")
     order_service_timeout_s: float = Field(2.0, ge=0.1, le=30, description="wait for the order service's answer")
-    cors_origins: str = Field("", pattern=ORIGINS, description="exact origins of other sites' pages, by commas")
+    cors_origins: Origins = Field("", description="exact origins of other sites' pages, by commas")
 
     @field_validator("operator_key")
     @classmethod

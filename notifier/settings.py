@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from fairline.runtime.addresses import Origins
 from fairline.runtime.settings import ListenSettings, ProcessSettings, RedisSettings, TokenSettings, section
 
 
@@ -18,7 +19,7 @@ class NotifierSettings(ProcessSettings, RedisSettings, TokenSettings, ListenSett
     patience_ms: int = Field(1_000, ge=50, le=60_000, description="Redis silent for so long: clients read recovering")
 
     max_connections: int = Field(10_000, ge=1, le=1_000_000, description="beyond it: HTTP 503 with Retry-After")
-    origins: str = Field("", description="origins a browser may come from, separated by commas; empty: any")
+    origins: Origins = Field("", description="origins a browser may come from, separated by commas; empty: any")
     open_timeout_s: float = Field(10.0, gt=0, le=60, description="time for the opening handshake")
     hello_timeout_s: float = Field(5.0, gt=0, le=60, description="time to send the token")
     close_timeout_s: float = Field(5.0, gt=0, le=60, description="time for the closing handshake, then it is cut")
@@ -26,7 +27,7 @@ class NotifierSettings(ProcessSettings, RedisSettings, TokenSettings, ListenSett
     ping_timeout_s: float = Field(20.0, gt=0, le=600, description="time for a client to answer a ping")
     connection_life_s: float = Field(3_600.0, gt=0, le=86_400, description="longest life, spread by a fifth each way")
     done_grace_s: float = Field(1.0, ge=0, le=60, description="from the final ticket frame to the close")
-    reconnect_spread_s: float = Field(5.0, ge=0, le=300, description="clients told to go come back spread over this")
+    reconnect_spread_s: float = Field(5.0, ge=0, le=300, description="clients sent away come back spread over this")
     messages_per_min: int = Field(60, ge=1, le=6_000, description="a client that sends more is closed")
 
     slow_limit_s: float = Field(10.0, gt=0, le=600, description="a client that has not read for so long is closed")

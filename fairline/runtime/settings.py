@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fairline.runtime.addresses import Brokers, Host, HttpUrl, RedisUrl, WsUrl, check_url, hidden
 from fairline.tokens import TokenKeys
 
 PREFIX: Final = "FAIRLINE_"
@@ -20,16 +21,18 @@ _SECTIONS: Final = ("GATEWAY", "ADMISSION", "ORDER_SERVICE", "NOTIFIER")
 # Read by the local stack, the command line and the tests, which may share an environment with a service.
 _ELSEWHERE: Final = (
     "FAIRLINE_PROVIDER",
+    "FAIRLINE_REDIS_PROVIDER",
+    "FAIRLINE_POSTGRES_PROVIDER",
+    "FAIRLINE_KAFKA_PROVIDER",
+    "FAIRLINE_JAVA_PROVIDER",
+    "FAIRLINE_KAFKA_JARS",
+    "FAIRLINE_KAFKA_ADVERTISED",
     "FAIRLINE_DATA",
     "FAIRLINE_TEST_CHROMIUM",
     "FAIRLINE_TEST_WITHOUT_BROWSER",
 )
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-RedisUrl = Annotated[str, StringConstraints(pattern=r"^(rediss?|unix)://")]
-PostgresDsn = SecretStr
-HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$")]
-WsUrl = Annotated[str, StringConstraints(pattern=r"^wss?://[^\s/]+(/\S*)?$")]
 
 
 class SettingsError(Exception):
@@ -69,7 +72,7 @@ class ProcessSettings(BaseSettings):
         description="one JSON object a line, or for people",
     )
     drain_s: float = Field(5.0, alias="FAIRLINE_DRAIN_S", ge=0, le=300, description="time to finish work when stopping")
-    internal_host: str = Field(
+    internal_host: Host = Field(
         "127.0.0.1", alias="FAIRLINE_INTERNAL_HOST", description="listens for health and metrics; the gateway does not"
     )
     internal_port: Port = Field(
@@ -91,9 +94,7 @@ class RedisSettings(BaseSettings):
 class KafkaSettings(BaseSettings):
     """Of the processes that talk to Kafka."""
 
-    kafka: str = Field(
-        alias="FAIRLINE_KAFKA", pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$", description="brokers: host:port[,...]"
-    )
+    kafka: Brokers = Field(alias="FAIRLINE_KAFKA", description="brokers: host:port[,...]")
     kafka_session_s: float = Field(
         6.0,
         alias="FAIRLINE_KAFKA_SESSION_S",
@@ -106,15 +107,14 @@ class KafkaSettings(BaseSettings):
 class PostgresSettings(BaseSettings):
     """Of the processes that talk to Postgres."""
 
-    postgres_dsn: PostgresDsn = Field(
+    postgres_dsn: SecretStr = Field(
         alias="FAIRLINE_POSTGRES_DSN", description="postgresql://user:password@host:port/database"
     )
 
     @field_validator("postgres_dsn")
     @classmethod
     def _names_postgres(cls, dsn: SecretStr) -> SecretStr:
-        if not dsn.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise ValueError("must begin with postgresql://")
+        check_url(dsn.get_secret_value(), "postgresql", "postgres")
         return dsn
 
 
@@ -135,7 +135,7 @@ class TokenSettings(BaseSettings):
 class ListenSettings(BaseSettings):
     """Of the processes that buyers reach."""
 
-    host: str = Field("127.0.0.1", alias="FAIRLINE_HOST", description="address to listen on for buyers")
+    host: Host = Field("127.0.0.1", alias="FAIRLINE_HOST", description="address to listen on for buyers")
     port: Port = Field(alias="FAIRLINE_PORT", description="port to listen on for buyers")
 
 
@@ -213,10 +213,12 @@ def _unknown(cls: type[BaseSettings], env: Mapping[str, str]) -> list[str]:
 
 
 def _line(fault: Any, own: Mapping[str, Any]) -> str:
-    name = str(fault["loc"][0]) if fault["loc"] else "settings"
+    if not fault["loc"]:  # of several settings together; the message names them
+        return str(fault["msg"]).removeprefix("Value error, ")
+    name = str(fault["loc"][0])
     if fault["type"] == "missing":
         return f"{name}: is required; set it in the environment"
     field = own.get(name)
     secret = field is not None and "Secret" in str(field.annotation)
-    shown = "" if secret else f"={fault['input']!r}" if fault["loc"] else ""
+    shown = "" if secret else f"={hidden(str(fault['input']))!r}"
     return f"{name}{shown}: {fault['msg']}"
