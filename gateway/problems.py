@@ -64,7 +64,7 @@ KINDS: Final[dict[str, Kind]] = {
     "wrong_content_type": Kind(415, "The body must be sent as Content-Type: application/json."),
     "idempotency_key_reused": Kind(422, "This Idempotency-Key made a ticket before, with another quantity."),
     "not_open": Kind(425, "This sale has not opened yet.", 2),
-    "too_many_requests": Kind(429, "Too many requests.", 1),
+    "too_many_requests": Kind(429, "Too many requests. Reserved for limits in front; the gateway has none yet.", 1),
     "internal": Kind(500, "Something went wrong here. It was logged under this request id."),
     "bad_gateway": Kind(502, "The order service gave no usable answer."),
     "recovering": Kind(503, "The sale is halted: Redis may have lost data and is being rebuilt. Places are kept.", 2),

@@ -19,7 +19,7 @@ from fairline.tokens import TokenKeys
 PREFIX: Final = "FAIRLINE_"
 _SECTIONS: Final = ("GATEWAY", "ADMISSION", "ORDER_SERVICE", "NOTIFIER")
 # Read by the local stack, the command line and the tests, which may share an environment with a service.
-_ELSEWHERE: Final = (
+ELSEWHERE: Final = (
     "FAIRLINE_PROVIDER",
     "FAIRLINE_REDIS_PROVIDER",
     "FAIRLINE_POSTGRES_PROVIDER",
@@ -199,7 +199,7 @@ def load(cls: type[S], env: Mapping[str, str] | None = None) -> S:
 
 def _unknown(cls: type[BaseSettings], env: Mapping[str, str]) -> list[str]:
     shared = {field.alias for base in _SHARED for field in base.model_fields.values()}
-    known = shared | {field.alias for field in cls.model_fields.values()} | set(_ELSEWHERE)
+    known = shared | {field.alias for field in cls.model_fields.values()} | set(ELSEWHERE)
     mine = str(getattr(cls, "SECTION", ""))
     others = tuple(f"{PREFIX}{name}_" for name in _SECTIONS if name != mine)
     return sorted(
