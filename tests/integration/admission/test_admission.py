@@ -13,6 +13,7 @@ from admission.app import start
 from fairline.errors import UnavailableError, UnfitServerError
 from fairline.events import OrderPlaced
 from fairline.sale import Validator
+from fairline.store import keys as names
 from fairline.store.client import connect
 from tests.integration.admission.conftest import NewSale
 from tests.support.admission import NOWHERE, RunningAdmission, admission_settings, an_admission, until
@@ -33,7 +34,8 @@ return {ms, redis.call('HGET', KEYS[1], ARGV[1]) or 0, redis.call('ZCARD', KEYS[
 
 @pytest.fixture
 async def alone(redis: Redis) -> AsyncIterator[None]:
-    """No other test's sale is registered: whole controllers serve all they find."""
+    """No other test's sale is registered: whole controllers serve all they find, and leases end when they are many."""
+    await redis.delete(names.SALES)
     yield
     assert not [task.get_name() for task in asyncio.all_tasks() if re.match(r"desk|decide|Roster", task.get_name())]
 
