@@ -58,4 +58,4 @@ class GatewaySettings(ProcessSettings, RedisSettings, TokenSettings, ListenSetti
     @property
     def origins(self) -> tuple[str, ...]:
         """``cors_origins`` as a list."""
-        return tuple(filter(None, self.cors_origins.split(",")))
+        return tuple(filter(None, map(str.strip, self.cors_origins.split(","))))

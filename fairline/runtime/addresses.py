@@ -63,4 +63,4 @@ HttpUrl = Annotated[str, StringConstraints(pattern=r"^\S+$"), _url("http", "http
 WsUrl = Annotated[str, StringConstraints(pattern=r"^\S+$"), _url("ws", "wss")]
 Brokers = Annotated[str, _checked(_brokers)]
 Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:_-]+$")]
-Origins = Annotated[str, StringConstraints(pattern=r"^(https?://[a-z0-9.\-\[\]:]+(,https?://[a-z0-9.\-\[\]:]+)*)?$")]
+Origins = Annotated[str, StringConstraints(pattern=r"^(https?://[a-z0-9.\-\[\]:]+(, *https?://[a-z0-9.\-\[\]:]+)*)?$")]

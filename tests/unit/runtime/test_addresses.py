@@ -26,7 +26,7 @@ GOOD = {
     "FAIRLINE_HOST": "0.0.0.0",
     "FAIRLINE_PORT": "8080",
     "FAIRLINE_INTERNAL_HOST": "::1",
-    "FAIRLINE_NOTIFIER_ORIGINS": "https://shop.example,http://localhost:8080",
+    "FAIRLINE_NOTIFIER_ORIGINS": "https://shop.example, http://localhost:8080",
 }
 OWNERS: dict[str, type[BaseSettings]] = {
     "FAIRLINE_REDIS_URL": RedisSettings,
