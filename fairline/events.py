@@ -54,27 +54,25 @@ class OrderPlaced(Fact, frozen=True, tag="order.placed.v1", kw_only=True):
     reserved_at_ms: int
 
 
-class OrderConfirmed(Fact, frozen=True, tag="order.confirmed.v1", kw_only=True):
+class OrderDecided(Fact, frozen=True, kw_only=True):
+    """What both verdicts of Postgres about an order say."""
+
+    ticket_id: str
+    sku: str
+    buyer_id: str
+    units: tuple[int, ...]
+    slots: tuple[int, ...]
+    decided_at_ms: int
+
+
+class OrderConfirmed(OrderDecided, frozen=True, tag="order.confirmed.v1", kw_only=True):
     """The order is a row in Postgres."""
 
-    ticket_id: str
-    sku: str
-    buyer_id: str
-    units: tuple[int, ...]
-    slots: tuple[int, ...]
-    decided_at_ms: int
 
-
-class OrderFailed(Fact, frozen=True, tag="order.failed.v1", kw_only=True):
+class OrderFailed(OrderDecided, frozen=True, tag="order.failed.v1", kw_only=True):
     """The order can never be written, and a row in Postgres says so (V4)."""
 
-    ticket_id: str
-    sku: str
-    buyer_id: str
-    units: tuple[int, ...]
-    slots: tuple[int, ...]
     reason: FailureReason
-    decided_at_ms: int
 
 
 class ItemState(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,28 +121,24 @@ class SaleApplied(Fact, frozen=True, tag="sale.applied.v1", kw_only=True):
     at_ms: int
 
 
-class TicketDeclined(Fact, frozen=True, tag="ticket.declined.v1", kw_only=True):
+class TicketEnded(Fact, frozen=True, kw_only=True):
+    """What is said of a ticket whose life ended without an order."""
+
+    ticket_id: str
+    sku: str
+    buyer_id: str
+    quantity: int
+    arrival: int
+    reason: str
+    at_ms: int
+
+
+class TicketDeclined(TicketEnded, frozen=True, tag="ticket.declined.v1", kw_only=True):
     """The shop, the limit or the end of the sale said no to a ticket."""
 
-    ticket_id: str
-    sku: str
-    buyer_id: str
-    quantity: int
-    arrival: int
-    reason: str
-    at_ms: int
 
-
-class TicketLapsed(Fact, frozen=True, tag="ticket.lapsed.v1", kw_only=True):
+class TicketLapsed(TicketEnded, frozen=True, tag="ticket.lapsed.v1", kw_only=True):
     """A ticket was admitted as often as it may be, and nobody decided about it in time (L5)."""
-
-    ticket_id: str
-    sku: str
-    buyer_id: str
-    quantity: int
-    arrival: int
-    reason: str
-    at_ms: int
 
 
 AnyFact = OrderPlaced | OrderConfirmed | OrderFailed | SaleChanged | SaleApplied | TicketDeclined | TicketLapsed
