@@ -7,8 +7,9 @@ restart has a new one.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 
@@ -75,13 +76,7 @@ class Servers:
             StackError: one cannot be had, or did not become ready; the others may still run.
         """
         starts = {"redis": self._start_redis, "postgres": self._start_postgres, "kafka": self._start_kafka}
-        tasks = [asyncio.create_task(starts[name](ports), name=f"start {name}") for name in self.ours]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await at_once(starts[name](ports) for name in self.ours)
 
     async def stop(self, ports: Mapping[str, int]) -> bool:
         """Stop ours at the same time, services having ended before; whether Redis left its mark."""
@@ -135,3 +130,14 @@ async def _kept_identity(url: str) -> str | None:
             return await fence.kept_identity(url)
     except (OSError, TimeoutError, redis.RedisError):
         return None
+
+
+async def at_once(work: Iterable[Any]) -> None:
+    """Do all at the same time; the first failure ends the others and is the one that is told."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

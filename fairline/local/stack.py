@@ -18,7 +18,7 @@ from fairline.local.errors import StackError
 from fairline.local.folder import DataFolder, write_atomically
 from fairline.local.ports import LOOPBACK
 from fairline.local.program import Program
-from fairline.local.servers import ALL, Servers
+from fairline.local.servers import ALL, Servers, at_once
 from fairline.local.services import SERVICES, STEPS, Service, Step
 from fairline.local.supervisor import Supervisor
 
@@ -77,8 +77,8 @@ class Stack:
             addresses=self._servers.addresses(self._ports),
             token_keys=f"local:{self._folder.secret('token_key')}",
         )
-        await _all(self._run(step, env) for step in self._steps)
-        await _all(
+        await at_once(self._run(step, env) for step in self._steps)
+        await at_once(
             self.supervisor.start(
                 services.program(
                     copy, env=env, ports=self._ports, operator_key=self._operator_key, cwd=self._folder.path
@@ -179,14 +179,3 @@ def _known(forced: Mapping[str, int], names: list[str]) -> Mapping[str, int]:
         if name not in names:
             raise StackError(f"There is no port {name}: the names are {', '.join(names)}.")
     return forced
-
-
-async def _all(work: Iterable[Any]) -> None:
-    """Do all at the same time; the first failure ends the others and is the one that is told."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
