@@ -17,10 +17,10 @@ from fairline.runtime.health import Health, HttpServer
 from fairline.runtime.metrics import Metrics
 from fairline.runtime.services import run
 from fairline.runtime.settings import SettingsError
+from fairline.runtime.token_keys import token_keys
 from fairline.store.client import Redis, check, connect, refuse_unfit
 from fairline.store.operators import Operators
 from fairline.store.room import Room
-from fairline.tokens import TokenKeys
 from gateway.answers import EXCEPTION_HANDLERS, answer
 from gateway.auth import Keyring
 from gateway.board import Board
@@ -49,7 +49,7 @@ class Gateway:
         self.settings = settings
         self.metrics = Metrics()
         room = Room(redis)
-        tokens = TokenKeys.parse(settings.token_keys.get_secret_value())
+        tokens = token_keys(settings, self.metrics)
         board = Board(room, frame_s=settings.frame_ms / 1000, most_sales=settings.cached_sales)
         first = settings.operator_key
         self.stored = Operators(redis)

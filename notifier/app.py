@@ -6,10 +6,10 @@ from collections.abc import Callable
 from fairline.runtime import logs, services
 from fairline.runtime.health import Health, HttpServer
 from fairline.runtime.metrics import Metrics
+from fairline.runtime.token_keys import token_keys
 from fairline.store.client import connect
 from fairline.store.moved import Moved
 from fairline.store.room import Room
-from fairline.tokens import TokenKeys
 from notifier.hub import Hub
 from notifier.progress import Progress
 from notifier.results import Results
@@ -26,8 +26,8 @@ async def start(
     listening: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Run a notifier to its end; ``listening`` is told the port once clients may come."""
-    keys = TokenKeys.parse(settings.token_keys.get_secret_value())
     metrics = metrics or Metrics()
+    keys = token_keys(settings, metrics)
     name = settings.process or "notifier"
     redis = connect(settings.redis_url, name=name, timeout_s=settings.redis_timeout_s)
     room = Room(redis)

@@ -128,12 +128,17 @@ def urls(ports: Mapping[str, int]) -> dict[str, str]:
 def environment(
     environ: Mapping[str, str], *, ports: Mapping[str, int], addresses: Addresses, token_keys: str
 ) -> dict[str, str]:
-    """What every service and every step gets."""
+    """What every service and every step gets; token keys of the environment are used in place of ``token_keys``."""
+    own_keys = (
+        {}
+        if {"FAIRLINE_TOKEN_KEYS", "FAIRLINE_TOKEN_KEYS_FILE"} & set(environ)
+        else {"FAIRLINE_TOKEN_KEYS": token_keys}
+    )
     ours = {
         "FAIRLINE_REDIS_URL": addresses.redis_url,
         "FAIRLINE_KAFKA": addresses.kafka,
         "FAIRLINE_POSTGRES_DSN": addresses.postgres_dsn,
-        "FAIRLINE_TOKEN_KEYS": token_keys,
+        **own_keys,
         "FAIRLINE_LOG_FORMAT": "console",
         **urls(ports),
     }

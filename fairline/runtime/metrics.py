@@ -41,6 +41,17 @@ class Metrics:
         self.join_batch = Histogram("fairline_join_batch", "Joins in one script call", buckets=_SIZES, registry=in_here)
         self.joins_waiting = Gauge("fairline_joins_waiting", "Joins that wait for Redis now", registry=in_here)
 
+        # gateway, notifier
+        self.token_keys = Gauge(
+            "fairline_token_key",
+            "One for each token key that is accepted: 1 if it signs, 0 if it is only checked",
+            ("kid",),
+            registry=in_here,
+        )
+        self.tokens_checked = Counter(
+            "fairline_tokens_checked", "Genuine tokens, by the key that signed them", ("kid",), registry=in_here
+        )
+
         # admission
         self.admitted = Counter("fairline_admitted", "Tickets admitted by this controller", ("sale",), registry=in_here)
         self.validated = Counter(

@@ -122,7 +122,7 @@ class TokenSettings(BaseSettings):
     """Of the processes that sign or check tickets' tokens."""
 
     token_keys: SecretStr = Field(
-        alias="FAIRLINE_TOKEN_KEYS", description="kid:secret[,kid:secret...]; the first signs"
+        alias="FAIRLINE_TOKEN_KEYS", description="kid:secret[,kid:secret...]; the first signs, all are accepted"
     )
 
     @field_validator("token_keys")

@@ -10,7 +10,7 @@ from fairline.errors import UnavailableError, UnfitServerError
 from fairline.store.client import check, connect, refuse_unfit
 from tests.support.stack import servers
 
-SECRET = "s" * 40
+SECRET = "0123456789abcdef" * 2
 
 
 async def run_service(name: str, redis_url: str, **more: str) -> tuple[int, str]:

@@ -19,7 +19,7 @@ def test_a_weak_operator_key_stops_the_start_and_is_not_shown(key: str) -> None:
     assert not key or key not in str(caught.value)
 
 
-@pytest.mark.parametrize("keys", ["nonsense", "kid:short", "", "a:" + "x" * 40 + ",a:" + "y" * 40])
+@pytest.mark.parametrize("keys", ["nonsense", "kid:short", "", "a:" + "x" * 40])
 def test_weak_token_keys_stop_the_start_and_are_not_shown(keys: str) -> None:
     with pytest.raises(SettingsError, match="FAIRLINE_TOKEN_KEYS") as caught:
         settings(TOKEN_KEYS=keys)

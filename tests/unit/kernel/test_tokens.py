@@ -1,5 +1,8 @@
 """fairline.tokens: a token opens its own ticket and nothing else."""
 
+import base64
+import itertools
+
 import jwt
 import msgspec
 import pytest
@@ -7,7 +10,8 @@ import pytest
 from fairline.errors import TokenError
 from fairline.tokens import Claims, TokenKeys
 
-NEW, OLD = "new:" + "n" * 32, "old:" + "o" * 32
+SECRET, OTHER = "0123456789abcdef" * 2, "fedcba9876543210" * 2
+NEW, OLD = f"new:{SECRET}", f"old:{OTHER}"
 KEYS = TokenKeys.parse(f"{NEW},{OLD}")
 CLAIMS = Claims(sale_id="s", sku="seat", buyer_id="Zoë:1", ticket_id="t", arrival=2**41 + 5, number=3)
 
@@ -40,12 +44,16 @@ def test_a_token_is_for_one_ticket_of_one_sale() -> None:
         _check(token, ticket_id="another")
 
 
-SECRET = "n" * 32
 WHOLE = {"iss": "fairline", "aud": "s", "sub": "b", "jti": "t", "sku": "seat", "arr": 1, "num": 1}
 
 
 def _signed(claims: dict[str, object], *, secret: str = SECRET, algorithm: str = "HS256", kid: object = "new") -> str:
     return jwt.encode(claims, secret, algorithm=algorithm, headers={"kid": kid} if kid else {})
+
+
+def _unusual(header: dict[str, object]) -> str:
+    head = base64.urlsafe_b64encode(msgspec.json.encode({"alg": "HS256"} | header)).decode().rstrip("=")
+    return ".".join([head, *KEYS.sign(CLAIMS).split(".")[1:]])
 
 
 FORGED = {
@@ -55,9 +63,11 @@ FORGED = {
     "not text": "\udcff.\udcff.\udcff",
     "long": "a." * 5000,
     "another secret": _signed(WHOLE, secret="x" * 32),
-    "another algorithm": _signed(WHOLE, secret="n" * 64, algorithm="HS512"),
+    "another algorithm": _signed(WHOLE, secret=SECRET * 2, algorithm="HS512"),
     "no signature": _signed(WHOLE, secret="", algorithm="none"),
     "no key id": _signed(WHOLE, kid=None),
+    "a key id that is no text": _unusual({"kid": ["new"]}),
+    "a key id of null": _unusual({"kid": None}),
     "an unknown key id": _signed(WHOLE, kid="other"),
     "another issuer": _signed(WHOLE | {"iss": "else"}),
     "cut off": KEYS.sign(CLAIMS)[:-4],
@@ -75,25 +85,56 @@ def test_what_is_not_genuine_is_refused_with_one_kind_of_error(forged: str) -> N
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "kid:secret"),
-        ("novalue", "kid:secret"),
-        (":" + "s" * 32, "kid:secret"),
-        ("a:short", "'a' has fewer than 32 bytes"),
-        (f"a:{'s' * 32},a:{'t' * 32}", "'a' is given twice"),
-        (f"a:{'s' * 32},", "kid:secret"),
+        ("", "key 1 of 1 is not written kid:secret"),
+        (SECRET, "key 1 of 1 is not written kid:secret"),
+        (":" + SECRET, "key 1 of 1 is not written kid:secret"),
+        (f"my key:{SECRET}", "key 1 of 1 is not written kid:secret"),
+        (f"a:{SECRET},{OTHER}", "key 2 of 2 is not written kid:secret"),
+        (f"a:{SECRET},", "key 2 of 2 is not written kid:secret"),
+        ("a:0123456789", "'a' has fewer than 32 bytes"),
+        (f"a:{SECRET},b:" + "0123456" * 6, "'b' has fewer than 8 different characters"),
+        (f"a:{SECRET},a:{OTHER}", "'a' is given twice"),
+        (f"a:{SECRET},b:{SECRET}", "'b' has the secret of another"),
+        (",".join(f"k{n}:{n}{SECRET}" for n in range(9)), "9 token keys are given, 8 at most"),
     ],
 )
 def test_wrong_keys_are_refused_without_telling_a_secret(text: str, said: str) -> None:
     with pytest.raises(ValueError, match="key") as refused:
         TokenKeys.parse(text)
     assert said in str(refused.value)
-    assert "short" not in str(refused.value)
-    assert "sss" not in str(refused.value)
+    assert "0123" not in str(refused.value)
+    assert "fedc" not in str(refused.value)
 
 
 def test_spaces_around_keys_and_colons_in_secrets_are_fine() -> None:
-    keys = TokenKeys.parse(f" a:{'s:' * 16} , b:{'t' * 32}")
-    assert (keys.signing, keys.secrets["a"]) == ("a", b"s:" * 16)
+    keys = TokenKeys.parse(f" a:{'s:' + SECRET} , b:{OTHER}")
+    assert (keys.signing, keys.secrets["a"]) == ("a", b"s:" + SECRET.encode())
+
+
+@pytest.mark.parametrize("text", [f"{NEW}\n{OLD}\n", f"{NEW},\n{OLD}", f"\n{NEW}\r\n\r\n{OLD}\r\n"])
+def test_a_file_with_a_key_on_each_line_is_a_list_and_not_one_long_secret(text: str) -> None:
+    assert TokenKeys.parse(text).secrets == KEYS.secrets
+
+
+def test_every_step_of_a_rotation_accepts_what_the_step_before_it_signed() -> None:
+    steps = [TokenKeys.parse(text) for text in (OLD, f"{OLD},{NEW}", f"{NEW},{OLD}", NEW)]
+    # Processes are restarted one by one: those of two neighbouring steps meet each other's tokens ...
+    for before, after in itertools.pairwise(steps[:3]):
+        assert _check(before.sign(CLAIMS), keys=after) == CLAIMS
+        assert _check(after.sign(CLAIMS), keys=before) == CLAIMS
+    # ... and the last step refuses nothing that was signed since the step before it.
+    assert _check(steps[2].sign(CLAIMS), keys=steps[3]) == CLAIMS
+
+
+def test_a_genuine_token_tells_its_key_and_a_forged_one_tells_none() -> None:
+    seen: list[str] = []
+    keys = TokenKeys.parse(f"{NEW},{OLD}", seen=seen.append)
+    _check(TokenKeys.parse(OLD).sign(CLAIMS), keys=keys)
+    _check(keys.sign(CLAIMS), keys=keys)
+    for forged in ("", keys.sign(CLAIMS)[:-4], _signed(WHOLE, secret=OTHER)):
+        with pytest.raises(TokenError):
+            _check(forged, keys=keys)
+    assert seen == ["old", "new"]
 
 
 def test_claims_cannot_be_changed() -> None:

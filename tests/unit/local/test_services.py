@@ -38,7 +38,7 @@ def test_what_the_user_set_reaches_the_services_and_the_stacks_own_settings_do_n
             "FAIRLINE_GATEWAY_2_PORT": "8080",
             "FAIRLINE_DATA": "x",
             "FAIRLINE_KAFKA_ADVERTISED": "127.0.0.1:1",
-            "FAIRLINE_TOKEN_KEYS_FILE": "/secret",
+            "FAIRLINE_POSTGRES_DSN_FILE": "/secret",
             "FAIRLINE_REDIS_URL": "redis://elsewhere",
             "FAIRLINE_INTERNAL_PORT": "1",
         }
@@ -60,6 +60,13 @@ def test_what_the_user_set_reaches_the_services_and_the_stacks_own_settings_do_n
     assert env["FAIRLINE_REDIS_URL"] == AT.redis_url
     assert env["FAIRLINE_NOTIFIER_URL"] == "ws://127.0.0.1:5"
     assert env["FAIRLINE_ORDER_SERVICE_URL"] == "http://127.0.0.1:4"
+
+
+@pytest.mark.parametrize("name", ["FAIRLINE_TOKEN_KEYS", "FAIRLINE_TOKEN_KEYS_FILE"])
+def test_token_keys_of_the_environment_replace_the_stacks_own_so_that_they_can_be_rotated(name: str) -> None:
+    env = given({name: "given"})
+    assert {each: env[each] for each in env if "TOKEN_KEYS" in each} == {name: "given"}
+    assert given({})["FAIRLINE_TOKEN_KEYS"] == "local:secret"
 
 
 def test_each_process_gets_its_own_listeners_and_only_the_gateway_the_operators_key(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from notifier.settings import NotifierSettings
 
 NEEDED = {
     "FAIRLINE_REDIS_URL": "redis://127.0.0.1:1",
-    "FAIRLINE_TOKEN_KEYS": "a:" + "s" * 32,
+    "FAIRLINE_TOKEN_KEYS": "a:" + "0123456789abcdef" * 2,
     "FAIRLINE_PORT": "0",
 }
 

@@ -22,7 +22,7 @@ GOOD = {
     "FAIRLINE_GATEWAY_URL": "https://sale.example",
     "FAIRLINE_NOTIFIER_URL": "wss://sale.example:8443/ws",
     "FAIRLINE_ORDER_SERVICE_URL": "http://10.0.0.1:8082",
-    "FAIRLINE_TOKEN_KEYS": "k:" + "s" * 32,
+    "FAIRLINE_TOKEN_KEYS": "k:" + "0123456789abcdef" * 2,
     "FAIRLINE_HOST": "0.0.0.0",
     "FAIRLINE_PORT": "8080",
     "FAIRLINE_INTERNAL_HOST": "::1",
