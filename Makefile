@@ -42,7 +42,7 @@ format: $(READY) ## format the code and mend what the linter can
 	@$(BIN)/ruff check --quiet --fix-only . ; $(BIN)/ruff format --quiet .
 
 test: check $(LOAD_READY) browser ## everything: check, integration, end to end, chaos
-	@$(BIN)/pytest tests/integration tests/e2e tests/chaos
+	@$(BIN)/pytest -n 2 --dist loadfile tests/integration tests/e2e tests/chaos
 
 browser: $(READY)
 	@deploy/install-browser
