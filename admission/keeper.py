@@ -1,4 +1,4 @@
-"""What a sale needs besides admission, done in turn: leases that ended, sold out, the end, its clock, sending again.
+"""What a sale needs besides admission, in turn: leases that ended, sold out, the end, its clock, sending again, counts.
 
 Each is a script that asks again whether it is still true, so any number of copies may do it at once. Serves a sale from
 its registration until it is closed (O4).
@@ -19,6 +19,7 @@ log = logs.get(__name__)
 
 LOOK_S: Final = 0.4  # with the longest rest between two rounds: a change of validator acts within a second
 REDRIVE_S: Final = 1.0
+COUNT_S: Final = 5.0  # what statistics may lose with Redis; a few kB of Kafka each time that something was counted
 BATCH: Final = 500
 
 
@@ -30,7 +31,7 @@ class Keeper:
         self._stock = stock
         self._settings = settings
         self._metrics = metrics
-        self._looked_at = self._redriven_at = float("-inf")
+        self._looked_at = self._redriven_at = self._counted_at = float("-inf")
         self.view: SaleView | None = None
         self.closed = False
 
@@ -50,6 +51,7 @@ class Keeper:
             moved += closing.count
             self.closed = closing.word == "CLOSED"
         await self._redrive()
+        await self._count()
         return moved
 
     async def _look(self) -> None:
@@ -89,3 +91,9 @@ class Keeper:
         self._metrics.redriven.labels(self._stock.sale_id).inc(sent.count)
         if sent.count or sent.other:
             log.info("sent again", sale=self._stock.sale_id, orders=sent.count, changes=sent.other)
+
+    async def _count(self) -> None:
+        if time.monotonic() - self._counted_at < COUNT_S:
+            return
+        await self._stock.count(every_ms=int(COUNT_S * 1000), outbox_limit=self._settings.outbox_limit)
+        self._counted_at = time.monotonic()

@@ -73,6 +73,7 @@ class _Scripts:
         self.sweep = Script(PACKAGE, "sweep", CountReply)
         self.close = Script(PACKAGE, "close", CountReply)
         self.redrive = Script(PACKAGE, "redrive", CountReply)
+        self.count = Script(PACKAGE, "count", CountReply)
         self.applied = Script(PACKAGE, "applied", CountReply)
 
 
@@ -182,6 +183,12 @@ class Stock:
                 outbox_limit=outbox_limit,
                 skus=self._skus,
             )
+
+    async def count(self, *, every_ms: int, outbox_limit: int) -> str:
+        """Tell Postgres the counts, not more often than this: POSTED, SAME or NOT_DUE."""
+        with answering():
+            reply = await self._scripts.count(self._redis, self._keys, every_ms=every_ms, outbox_limit=outbox_limit)
+        return reply.word
 
     async def applied(self, *, version: int, epoch: int) -> str:
         """Note what Postgres knows: APPLIED or OLD. Stock that was asked for up to then goes on sale (U3)."""

@@ -4,7 +4,7 @@
     orders     ticket_id  order.placed
     results    ticket_id  order.confirmed, order.failed
                sale_id    sale.applied
-    sales      sale_id    sale.changed
+    sales      sale_id    sale.changed, sale.counted
     tickets    ticket_id  ticket.declined, ticket.lapsed
 
 A key is never the sale of an order: one partition would take it all. Samples of each are contract tests
@@ -113,6 +113,17 @@ class SaleChanged(Fact, frozen=True, tag="sale.changed.v1", kw_only=True):
     at_ms: int
 
 
+class SaleCounted(Fact, frozen=True, tag="sale.counted.v1", kw_only=True):
+    """How many tickets of a sale stood where, at one instant: the fields of ``fairline.counts``.
+
+    Most ends of a ticket are facts of their own; who asked, was refused, left or found all sold is only counted.
+    """
+
+    epoch: int
+    counts: dict[str, int]
+    at_ms: int
+
+
 class SaleApplied(Fact, frozen=True, tag="sale.applied.v1", kw_only=True):
     """Postgres knows the sale up to this version (O4, U3)."""
 
@@ -141,7 +152,9 @@ class TicketLapsed(TicketEnded, frozen=True, tag="ticket.lapsed.v1", kw_only=Tru
     """A ticket was admitted as often as it may be, and nobody decided about it in time (L5)."""
 
 
-AnyFact = OrderPlaced | OrderConfirmed | OrderFailed | SaleChanged | SaleApplied | TicketDeclined | TicketLapsed
+AnyFact = (
+    OrderPlaced | OrderConfirmed | OrderFailed | SaleChanged | SaleCounted | SaleApplied | TicketDeclined | TicketLapsed
+)
 
 _TOPICS: Final[dict[type[Fact], str]] = {
     OrderPlaced: ORDERS,
@@ -149,6 +162,7 @@ _TOPICS: Final[dict[type[Fact], str]] = {
     OrderFailed: RESULTS,
     SaleApplied: RESULTS,
     SaleChanged: SALES,
+    SaleCounted: SALES,
     TicketDeclined: TICKETS,
     TicketLapsed: TICKETS,
 }

@@ -1,6 +1,6 @@
 """What operators may read of Postgres, as HTTP on the internal port; the gateway passes it on to those who may.
 
-    GET /internal/sales/{sale_id}/stats                    how tickets ended, by item, outcome and reason
+    GET /internal/sales/{sale_id}/stats                    how tickets ended, and the last counts of Redis
     GET /internal/sales/{sale_id}/history?limit&cursor     what was done to the sale, the latest first
     GET /internal/sales/{sale_id}/sold?limit&cursor        the units sold, by item and serial
 
@@ -9,12 +9,13 @@ bounded; ``cursor`` is what the page before gave as ``next``, which is null on t
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qs
 
 import msgspec
 
+from fairline.counts import sums_of
 from fairline.errors import UnavailableError
 from fairline.ids import SaleId, Sku
 from fairline.runtime.health import Asgi, Receive, Send
@@ -94,6 +95,7 @@ class Reads:
 async def _stats(connection: Connection, sale_id: str) -> object:
     items = await connection.fetch(query("sale_items"), sale_id)
     counts = await connection.fetch(query("sale_stats"), sale_id)
+    counted = await connection.fetchrow(query("sale_counts"), sale_id)
     outcomes = dict.fromkeys(("CONFIRMED", "RELEASED", "DECLINED", "LAPSED"), 0)
     reasons: dict[str, dict[str, int]] = {}
     by_item: dict[str, dict[str, int]] = {}
@@ -125,6 +127,16 @@ async def _stats(connection: Connection, sale_id: str) -> object:
             for item in items
             if item["sku"] is not None
         ],
+        "counted": _counted(dict(counted), [item["sku"] for item in items]) if counted else None,
+    }
+
+
+def _counted(row: Mapping[str, Any], skus: Iterable[str]) -> object:
+    total, by_sku = sums_of(msgspec.json.decode(row["counts"], type=dict[str, int]), skus)
+    return {
+        "at": row["at"],
+        **total.fields(),
+        "items": [{"sku": sku, **sums.fields()} for sku, sums in by_sku.items() if sku is not None],
     }
 
 

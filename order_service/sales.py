@@ -1,4 +1,4 @@
-"""Sales as their operators change them -> Postgres, and word back of what Postgres knows (O4, U3).
+"""Sales as their operators change them, and their counts -> Postgres, and word back of what it knows (O4, U3).
 
 A change carries the whole sale, so that one that was lost costs nothing: only a newer version replaces what is there.
 Whatever comes is answered with the version that Postgres has.
@@ -10,7 +10,7 @@ import msgspec
 
 from fairline import events
 from fairline.clock import now_ms
-from fairline.events import SaleApplied, SaleChanged
+from fairline.events import SaleApplied, SaleChanged, SaleCounted
 from fairline.ids import SaleId
 from fairline.stream.reader import Record
 from order_service.handling import Done, Outcome
@@ -28,7 +28,7 @@ class Sales:
         """Whatever is no change of a sale cannot be handled on this topic."""
         if record.fact is None:
             return record.fault
-        if not isinstance(record.fact, SaleChanged):
+        if not isinstance(record.fact, SaleChanged | SaleCounted):
             return f"{type(record.fact).__name__} is no change of a sale"
         try:
             msgspec.convert(record.fact.sale_id, SaleId)
@@ -38,7 +38,8 @@ class Sales:
 
     async def write(self, records: Sequence[Record]) -> list[Outcome]:
         """See ``Handler``. Of several changes of one sale the last one is answered."""
-        changes = [record.fact for record in records if isinstance(record.fact, SaleChanged)]
+        facts = [record.fact for record in records]
+        changes = [fact for fact in facts if isinstance(fact, SaleChanged)]
         known: dict[str, SaleApplied] = {}
         async with self._postgres.transaction() as connection:
             # Locked in the order in which the writers of orders do; the order within a sale stays.
@@ -50,15 +51,22 @@ class Sales:
                 known[sale_id] = SaleApplied(
                     sale_id=sale_id, version=row["version"], epoch=row["epoch"], at_ms=now_ms()
                 )
+            await _keep_counts(connection, [fact for fact in facts if isinstance(fact, SaleCounted)])
         outcomes: list[Outcome] = []
-        for change in reversed(changes):
-            answer = known.pop(change.sale_id, None)
+        for fact in reversed(facts):
+            answer = known.pop(fact.sale_id, None) if isinstance(fact, SaleChanged) else None
             outcomes.append(Done((answer,)) if answer else Done())
         return outcomes[::-1]
 
     async def give_up(self, _record: Record, /) -> Outcome:
         """A change that cannot be taken over is not answered; whoever waits for the answer is told so in time."""
         return Done()
+
+
+async def _keep_counts(connection: Connection, counted: Sequence[SaleCounted]) -> None:
+    for fact in sorted(counted, key=lambda fact: fact.sale_id):  # one order for all writers
+        counts = msgspec.json.encode(fact.counts).decode()
+        await connection.execute(query("keep_counts"), fact.sale_id, fact.epoch, fact.at_ms, counts)
 
 
 async def _take_over(connection: Connection, change: SaleChanged) -> None:

@@ -80,11 +80,11 @@ def _faults_of_slots(header: Header, body: str) -> list[str]:
         faults.append(f"ARGV used: {sorted(used)}; declared: {header.args}")
     fixed = {int(number) for number in re.findall(r"KEYS\[(\d+)\]", body)}
     # A repeated group is reached as KEYS[before + at], the next one as KEYS[before + #skus + at]; a script of one
-    # sku may name its slot; sale_fact's slice(before, #skus) is the whole first group.
+    # sku may name its slot; sale_fact's slice(before, #skus) is the whole group after that slot.
     plain = set(range(1, len(header.keys) + 1))
     first = len(header.keys)
     groups = re.findall(r"KEYS\[(\d+)((?: \+ #skus)*) \+ at\]", body)
-    groups += [(before, "") for before in re.findall(r"slice\((\d+), #skus\)", body)]
+    groups += re.findall(r"slice\((\d+)((?: \+ #skus)*), #skus\)", body)
     reached = {(int(before), hops.count("#skus")) for before, hops in groups}
     reached |= {(first, 0)} if first + 1 in fixed and header.repeated else set()
     if fixed - ({first + 1} if header.repeated else set()) != plain:

@@ -122,9 +122,9 @@ async def test_a_sale_is_served_until_it_is_closed_and_then_no_longer(new_sale: 
     await until(sent)
     await sale.confirm(*ids)
     await sale.change("end")
-    await sale.acknowledge()
 
     async def closed() -> bool:
+        await sale.acknowledge()  # the end, and later the closing
         return serving.roster._desks[sale.id].done()
 
     await until(closed)

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from fairline import events
-from fairline.events import SaleApplied, TicketDeclined, TicketLapsed
+from fairline.events import SaleApplied, SaleCounted, TicketDeclined, TicketLapsed
 from fairline.stream import topics
 from fairline.stream.reader import EventReader
 from fairline.stream.writer import EventWriter
@@ -103,6 +103,10 @@ async def test_a_sale_its_orders_and_its_tickets_can_be_read(
         order(sale_id, 2, buyer_id="bob"),
         TicketDeclined(ticket_id=order(sale_id).ticket_id, reason="payment_declined", **ended),
         TicketLapsed(ticket_id=order(sale_id).ticket_id, reason="no_answer", **ended),
+        SaleCounted(
+            sale_id=sale_id, epoch=0, counts={"seat:asked": 9, "seat:SOLD_OUT": 2, ":refused:x": 1}, at_ms=7_000
+        ),
+        SaleCounted(sale_id=sale_id, epoch=0, counts={"seat:asked": 4}, at_ms=6_000),
     ]
     assert all(await publisher.send(facts, DEADLINE_S))
 
@@ -113,6 +117,10 @@ async def test_a_sale_its_orders_and_its_tickets_can_be_read(
         "DECLINED": {"payment_declined": 1},
         "LAPSED": {"no_answer": 1},
     }
+    counted = stats["counted"]
+    assert (counted["at"], counted["asked"], counted["sold_out"]) == ("1970-01-01T00:00:07Z", 9, 2), "the newest"
+    assert counted["refused"] == {"x": 1}
+    assert [(of["sku"], of["asked"], of["refused"]) for of in counted["items"]] == [("seat", 9, {})]
     (item,) = stats["items"]
     assert (item["sku"], item["stock"], item["sold"]) == ("seat", 10, 4)
 

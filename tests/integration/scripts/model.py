@@ -72,6 +72,7 @@ class Model:
         self.capacity = capacity
         self.state = "open"
         self.version = self.acked = 2
+        self.closing = False
         self.tickets: dict[str, Ticket] = {}
 
     def line(self, sku: str | None = None) -> list[Ticket]:
@@ -261,5 +262,9 @@ class Model:
                 ticket.move(Event.DECLINE, "sale_closed")
                 declined += 1
         if not declined and self.version == self.acked and not any(t.live for t in self.tickets.values()):
-            self.state = "closed"
+            if self.closing:
+                self.state = "closed"
+            else:  # Postgres is told first
+                self.closing = True
+                self.version += 1
         return self.state.upper(), declined

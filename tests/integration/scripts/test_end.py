@@ -2,7 +2,7 @@
 
 import pytest
 
-from fairline.events import TicketDeclined
+from fairline.events import SaleChanged, SaleCounted, TicketDeclined
 from tests.integration.scripts.conftest import NewSale
 from tests.support.sale import SaleDriver
 
@@ -114,7 +114,7 @@ async def test_e4_a_sale_closes_when_nothing_is_under_way(new_sale: NewSale) -> 
     await sale.relay()
     assert await sale.close() == ("ENDED", 0)
     await sale.confirm(reserved)
-    assert await sale.close() == ("CLOSED", 0)
+    assert await sale.closed() == "CLOSED"
     assert await sale.close() == ("CLOSED", 0)
     assert (await sale.look()).meta["state"] == "closed"
 
@@ -135,7 +135,7 @@ async def test_c2_nothing_of_a_ticket_has_an_expiry_neither_alive_nor_when_its_s
     await sale.acknowledge()
     await sale.close()
     await sale.relay()
-    assert await sale.close() == ("CLOSED", 0)
+    assert await sale.closed() == "CLOSED"
     assert await _expiring(sale) == {f"grant:{lease}"}
     assert await sale.states(*ids) == ["CONFIRMED", "CONFIRMED", "DECLINED", "DECLINED"]
 
@@ -153,6 +153,32 @@ async def test_e4_a_sale_closes_only_with_an_empty_outbox_that_postgres_has_read
     assert await sale.close() == ("ENDED", 0)
     await sale.relay()
     assert await sale.close() == ("ENDED", 0), "Kafka has it; Postgres has not said so"
+    assert await sale.relay() == []
+    await sale.acknowledge()
+    assert await sale.closed() == "CLOSED"
+
+
+async def test_e4_postgres_is_told_the_last_counts_and_the_closing_before_the_sale_is_closed(new_sale: NewSale) -> None:
+    sale = await new_sale(9)
+    await sale.join("ada", "bob")
+    await sale.change("end")
+    await sale.acknowledge()
+    await sale.close()
+    await sale.relay()
+    version = (await sale.look()).meta["version"]
+    assert await sale.close() == ("ENDED", 0)
+    assert await sale.close() == ("ENDED", 0), "once is enough"
+    counted, closing = await sale.relay()
+    assert isinstance(counted, SaleCounted)
+    assert (counted.counts["seat:joined"], counted.counts["seat:DECLINED"]) == (2, 2)
+    assert isinstance(closing, SaleChanged)
+    assert (closing.action, closing.state, closing.version) == ("close", "closed", int(version) + 1)
+    assert await sale.close() == ("ENDED", 0), "Kafka has it; Postgres has not said so"
+    [_, changes] = await sale.redrive(redrive_ms=0)
+    assert changes == 1
+    [again] = await sale.relay()
+    assert isinstance(again, SaleChanged)
+    assert (again.state, again.version) == ("closed", closing.version), "what was lost is sent again as it was"
     await sale.acknowledge()
     assert await sale.close() == ("CLOSED", 0)
 

@@ -116,7 +116,7 @@ async def test_an_ended_and_a_closed_sale_refuse_joins(new_sale: NewSale) -> Non
     assert await sale.ask("ada") == ("SALE_CLOSED", None)
     await sale.acknowledge()
     await sale.relay()
-    assert await sale.close() == ("CLOSED", 0)
+    assert await sale.closed() == "CLOSED"
     assert await sale.ask("ada") == ("SALE_CLOSED", None)
     assert await sale.count("refused:sale_closed") == 2
 
