@@ -10,18 +10,16 @@ A batch goes like this; all of it is one transaction:
                                                 then each is decided alone: unit_taken or already_bought (V3)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from fairline.events import OrderConfirmed, OrderFailed, OrderPlaced
-from fairline.ids import SaleId, TicketId
 from fairline.runtime.metrics import Metrics
 from fairline.stream.reader import Record
 from order_service.handling import Done, Outcome, Wait
 from order_service.postgres import Connection, Postgres
+from order_service.remains import whose
 from order_service.verdicts import (
     InTheWayError,
     KnownSale,
@@ -34,14 +32,6 @@ from order_service.verdicts import (
 )
 
 ROUNDS: Final = 3  # of writing a batch without those in the way, before each order is decided alone
-_NO_EPOCH: Final = 2**64  # above every other, and above what a row can hold
-
-
-class _Remains(msgspec.Struct):
-    """What must be readable of an order that is to be told its failure."""
-
-    sale_id: SaleId
-    ticket_id: TicketId
 
 
 class Orders:
@@ -57,7 +47,7 @@ class Orders:
             return record.fault
         if not isinstance(record.fact, OrderPlaced):
             return f"{type(record.fact).__name__} is no order"
-        return None if _can_be_told(record.fact) else "the id of its sale or ticket is none"
+        return None if whose(record) is record.fact else "the id of its sale or ticket is none"
 
     async def write(self, records: Sequence[Record]) -> list[Outcome]:
         """See ``Handler``. A ticket that is in the batch twice is decided once, by its newest epoch."""
@@ -81,8 +71,8 @@ class Orders:
 
     async def give_up(self, record: Record, /) -> Outcome:
         """See ``Handler``: the verdict ``failed(not_writable)``. Nothing where sale and ticket cannot be read."""
-        order = record.fact if isinstance(record.fact, OrderPlaced) else _remains(record)
-        if order is None or not _can_be_told(order):
+        order = whose(record)
+        if order is None:
             return Done()
         async with self._postgres.transaction() as connection:
             sales = await known_sales(connection, [order.sale_id])
@@ -172,40 +162,6 @@ async def _decide_alone(connection: Connection, order: OrderPlaced) -> Verdict:
 def _order(record: Record) -> OrderPlaced:
     assert isinstance(record.fact, OrderPlaced)  # noqa: S101 - ``fault`` let no other pass
     return record.fact
-
-
-def _can_be_told(order: OrderPlaced) -> bool:
-    try:
-        msgspec.convert({"sale_id": order.sale_id, "ticket_id": order.ticket_id}, _Remains)
-    except msgspec.ValidationError:
-        return False
-    return True
-
-
-def _remains(record: Record) -> OrderPlaced | None:
-    """Sale and ticket of an order that is otherwise not one; nothing where they cannot be read."""
-    try:
-        remains = msgspec.json.decode(record.value, type=_Remains)
-        rest: Any = msgspec.json.decode(record.value)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-    return OrderPlaced(
-        sale_id=remains.sale_id,
-        ticket_id=remains.ticket_id,
-        sku=_of(rest, "sku", str, ""),
-        buyer_id=_of(rest, "buyer_id", str, ""),
-        units=(),
-        slots=(),
-        epoch=_of(rest, "epoch", int, _NO_EPOCH),  # not taken for one of the past
-        arrival=_of(rest, "arrival", int, 0),
-        number=_of(rest, "number", int, 0),
-        reserved_at_ms=_of(rest, "reserved_at_ms", int, 0),
-    )
-
-
-def _of(rest: Mapping[str, Any], name: str, kind: type, otherwise: Any) -> Any:
-    value = rest.get(name)
-    return value if isinstance(value, kind) and not isinstance(value, bool) else otherwise
 
 
 def _again(fact: Verdict) -> Done:

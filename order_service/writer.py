@@ -5,12 +5,13 @@
 A crash or an error between any two of these steps repeats the steps: whoever writes finds the row of the first time and
 gives the same verdict again. What can become of a record:
 
-* *later* for one record (its sale is not known yet): it is held and tried again; the others of its partition go on, but
-  the offset does not pass it, and a partition that holds too many is read no further (V6);
-* *later* for all (Postgres or Kafka is away): the batch comes again; nothing is held, the lag shows it;
+* *later* for one record (its sale is not known yet): it is deferred and tried again; the others of its partition go
+  on, but the offset does not pass it, and a partition with too many deferred is read no further (V6);
+* *later* for all (Postgres or Kafka is away): the batch comes again; nothing is deferred, the lag shows it;
 * *never* (Postgres refuses the data): halves of the batch are tried until the record is alone. It gets its attempts,
   counted in Postgres, with the others going on meanwhile; then it is given up: verdict ``failed`` where a ticket can be
-  told, dead letter in any case (V4, V6).
+  told, dead letter in any case (V4, V6). Where too many are given up (``limit``) it is *later* instead, for nothing
+  of them is wrong then but Postgres.
 
 Any number of copies may run: which of two comes first is decided by unique keys.
 """
@@ -30,14 +31,16 @@ from fairline.stream.reader import EventReader, Partition, Record
 from fairline.stream.writer import EventWriter
 from order_service.attempts import Attempts
 from order_service.dead_letters import send_dead_letters
+from order_service.deferred import Deferred
 from order_service.handling import Done, Handler, Outcome, Wait
-from order_service.held import Held
+from order_service.limit import Limit
 from order_service.postgres import RefusedError
 from order_service.settings import OrderServiceSettings
 
 log = logs.get(__name__)
 
 LATER: Final = (UnavailableError,)
+PROBES: Final = 10  # deferred records tried a round while nothing is written: enough to see that Postgres is well again
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,13 @@ class Writer:
         self._metrics = metrics
         self._clock = clock
         self._publish_s = settings.publish_timeout_ms / 1000
-        self._held = Held(
-            first_s=settings.backoff_ms / 1000, longest_s=settings.longest_backoff_ms / 1000, most=settings.held
+        self._deferred = Deferred(
+            first_s=settings.backoff_ms / 1000, longest_s=settings.longest_backoff_ms / 1000, most=settings.deferred
         )
+        self._limit = Limit(in_a_row=settings.dead_letters_in_a_row, share=settings.dead_letters_share)
+        self._stopped = ""  # what limit was reached, in words
         self._generation = reader.generation
-        self._last: dict[Partition, Record] = {}  # of each partition, the last record that is done or held
+        self._last: dict[Partition, Record] = {}  # of each partition, the last record that is done or deferred
         self._counted: dict[tuple[str, int, int], Record] = {}  # with failed attempts in Postgres
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -96,10 +101,10 @@ class Writer:
     async def run_once(self) -> int:
         """One round; how many records it finished. Raises ``UnavailableError`` when it is to be repeated."""
         started = self._clock()
-        due = self._held.due(started, self._settings.batch)
-        patience = 0.0 if due else min(self._settings.poll_ms / 1000, self._held.next_due_s(started, 3600))
+        due = self._deferred.due(started, PROBES if self._limit.in_a_row else self._settings.batch)
+        patience = 0.0 if due else min(self._settings.poll_ms / 1000, self._deferred.next_due_s(started, 3600))
         batch = await self._reader.batch(self._settings.batch, patience)
-        if self._reader.generation != self._generation:  # a rebalance: what was held comes again, here or elsewhere
+        if self._reader.generation != self._generation:  # a rebalance: what was deferred comes again, here or elsewhere
             self._generation = self._reader.generation
             self._forget()
             due = []
@@ -117,11 +122,12 @@ class Writer:
             await self._reader.rewind(batch)  # an error of ours: the process ends, and a test may go on
             raise
         await self._let_pass(this, batch.records)
+        self._show_limit()
         self._metrics.write_s.observe(self._clock() - began)
         return len(this.done)
 
     def _forget(self) -> None:
-        self._held.clear()
+        self._deferred.clear()
         self._last.clear()
         self._counted.clear()
 
@@ -148,6 +154,7 @@ class Writer:
                     continue
                 for record, outcome in zip(part, outcomes, strict=True):
                     self._note(record, outcome, this)
+                self._limit.written(sum(isinstance(outcome, Done) for outcome in outcomes))
             if this.letter_owed:
                 await self._find_owed(this)
         except UnavailableError:
@@ -165,6 +172,9 @@ class Writer:
             log.warning("refused", **_ids(record), attempt=count, reason=reason)
             this.waiting.append((record, reason))
             return
+        if too_many := self._limit.reached():
+            this.waiting.append((record, f"{reason} ({too_many})"))
+            return
         try:
             outcome = await self._handler.give_up(record)
         except RefusedError as error:  # V4: what Postgres cannot even take the failure of is *later*
@@ -172,6 +182,7 @@ class Writer:
         if isinstance(outcome, Done):
             log.error("given up", **_ids(record), attempts=count, reason=reason)
             this.given_up.append(GivenUp(record, reason, count))
+            self._limit.given_up((record.topic, record.partition, record.offset))
         self._note(record, outcome, this)
 
     async def _find_owed(self, this: _Round) -> None:
@@ -202,25 +213,36 @@ class Writer:
         now = self._clock()
         for record in read:
             self._last[record.where] = record
-        self._held.drop(this.done)
+        self._deferred.drop(this.done)
         for record, why in this.waiting:
-            if self._held.keep(record, now):
-                log.info("held", **_ids(record), why=why)
-        await self._reader.commit(self._last.values(), kept=self._held.records())
+            if self._deferred.keep(record, now):
+                log.info("deferred", **_ids(record), why=why)
+        await self._reader.commit(self._last.values(), kept=self._deferred.records())
         counted = [
             record
             for record in this.done
             if self._counted.pop((record.topic, record.partition, record.offset), None) is not None
         ]
         await self._attempts.forget(counted)
-        full = self._held.full()
+        full = self._deferred.full()
         self._reader.resume(set(self._last) - full)
         self._reader.pause(full)
-        self._metrics.held.labels(type(self._handler).__name__).set(len(self._held))
+        self._metrics.deferred.labels(type(self._handler).__name__).set(len(self._deferred))
+
+    def _show_limit(self) -> None:
+        before, self._stopped = self._stopped, self._limit.reached()
+        if bool(before) == bool(self._stopped):
+            return
+        handler = type(self._handler).__name__
+        self._metrics.giving_up_stopped.labels(handler).set(bool(self._stopped))
+        if self._stopped:
+            log.error("nothing more is given up: is Postgres well?", handler=handler, why=self._stopped)
+        else:
+            log.info("records that cannot be written are given up again", handler=handler)
 
     def _show_lag(self) -> None:
         for topic, behind in self._reader.lag().items():
-            self._metrics.lag.labels(topic).set(behind + len(self._held))
+            self._metrics.lag.labels(topic).set(behind + len(self._deferred))
 
 
 def _ids(record: Record) -> dict[str, object]:

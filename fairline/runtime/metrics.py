@@ -103,9 +103,15 @@ class Metrics:
             "1 while the writer keeps records because Postgres is away",
             registry=in_here,
         )
-        self.held = Gauge(
-            "fairline_records_held",
-            "Records that wait for something Postgres does not know yet, while others go on",
+        self.deferred = Gauge(
+            "fairline_records_deferred",
+            "Records that are tried again later, while others go on",
+            ("handler",),
+            registry=in_here,
+        )
+        self.giving_up_stopped = Gauge(
+            "fairline_giving_up_stopped",
+            "1 while records that cannot be written are kept, because too many of them were given up",
             ("handler",),
             registry=in_here,
         )

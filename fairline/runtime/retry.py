@@ -1,5 +1,6 @@
 """Retries, by tenacity: how often, how long and with what jitter is said here and nowhere else."""
 
+import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -33,3 +34,11 @@ async def retry(
         with attempt:
             return await call()
     raise AssertionError("unreachable: tenacity re-raises the last error")
+
+
+def spread(seconds: float) -> float:
+    """Between half of a rest and all of it, so that those who failed together do not come back together.
+
+    For rests that are kept by others than ``retry``: a loop that waits, a record that is deferred.
+    """
+    return seconds * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol
 
 from fairline.runtime import logs
+from fairline.runtime.retry import spread
 
 BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 CANCEL_AGAIN_S: Final = 0.05
@@ -54,7 +55,7 @@ async def loop(
         except later as error:
             if failures == 0:
                 logs.get(__name__).warning("waiting", loop=name, error=repr(error))
-            await pause(stopping, BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+            await pause(stopping, spread(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]))
             failures += 1
             continue
         if failures:

@@ -1,13 +1,16 @@
 """The writer on a real Kafka and Postgres: rules V5 and V6, trouble at every step, two writers at once."""
 
 import asyncio
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from fairline.errors import UnavailableError
 from fairline.events import OrderFailed
+from fairline.stream.writer import cloud_event
 from order_service.migrate import migrate
 from order_service.writer import Writer
 from tests.support.orders import a_sale_id, order, sale
@@ -102,6 +105,87 @@ async def test_v6_what_is_no_order_is_a_dead_letter_without_a_verdict(bench: Ben
     assert len(await bench.results(1)) == 1
 
 
+async def test_v6_an_unreadable_value_with_a_readable_key_fails_its_ticket_and_is_a_dead_letter(bench: Bench) -> None:
+    await bench.desk.know(sale(bench.sale_id))
+    mine = order(bench.sale_id)
+    value = b"\x00\x01 half a record"
+    assert await bench.feeder.send_raw(bench.topic, mine.key.encode(), value, cloud_event(mine), timeout_s=60)
+    await bench.run(bench.writer(), until=1)
+    (result,) = await bench.results(1)
+    assert isinstance(result, OrderFailed)
+    assert (result.ticket_id, result.reason) == (mine.ticket_id, "not_writable")
+    assert await bench.desk.history(mine.ticket_id) == "RELEASED not_writable"
+    (letter,) = await bench.dead_letters(1)
+    assert (letter.key, letter.value) == (mine.key.encode(), value)
+
+
+async def test_a_broken_database_does_not_fill_the_dead_letters_and_all_is_written_once_it_is_well(
+    bench: Bench,
+) -> None:
+    await bench.desk.know(sale(bench.sale_id, stock=100))
+    orders = [order(bench.sale_id, number) for number in range(1, 41)]
+    async with refused(bench):
+        await bench.put(*orders)
+        writer = bench.writer(dead_letters_in_a_row=5, batch=15)
+        await bench.run(writer, until=5)
+        for _ in range(30):
+            assert await writer.run_once() == 0
+        assert writer._metrics.giving_up_stopped.labels("Troubled")._value.get() == 1
+        assert len(await bench.dead_letters(5)) == 5
+        assert len(writer._deferred) == 35
+    await bench.run(writer, until=35)
+    assert writer._metrics.giving_up_stopped.labels("Troubled")._value.get() == 0
+    assert len(await bench.desk.sold(bench.sale_id)) == 35
+    assert len(await bench.dead_letters(5)) == 5
+    await bench.crash()
+    assert await bench.left() == 0
+
+
+async def test_a_process_that_dies_at_the_limit_has_lost_no_order(bench: Bench) -> None:
+    await bench.desk.know(sale(bench.sale_id, stock=100))
+    async with refused(bench):
+        await bench.put(*(order(bench.sale_id, number) for number in range(1, 11)))
+        writer = bench.writer(dead_letters_in_a_row=2)
+        await bench.run(writer, until=2)
+        await writer.run_once()
+        await bench.crash()
+    await bench.run(bench.writer(dead_letters_in_a_row=2), until=8)
+    assert len(await bench.desk.sold(bench.sale_id)) == 8
+
+
+async def test_at_the_share_of_dead_letters_the_others_are_still_written(bench: Bench) -> None:
+    await bench.desk.know(sale(bench.sale_id, stock=100))
+    bad = [order(bench.sale_id, number, buyer_id="mallory", units=(0,)) for number in range(1, 6)]
+    good = [order(bench.sale_id, number) for number in range(1, 11)]
+    await bench.put(*bad, *good)
+    writer = bench.writer(dead_letters_share=0.002, batch=50)
+    await bench.run(writer, until=12)
+    assert len(await bench.desk.sold(bench.sale_id)) == 10
+    assert writer._metrics.giving_up_stopped.labels("Troubled")._value.get() == 1
+    assert len(await bench.dead_letters(2)) == 2
+    assert len(writer._deferred) == 3
+
+
+@asynccontextmanager
+async def refused(bench: Bench) -> AsyncIterator[None]:
+    """Postgres refuses the confirmed orders of this sale as bad data, as a broken migration might make it."""
+    name = f"broken_{uuid.uuid4().hex}"
+    await bench.desk.execute(f"""
+        CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.sale_id = '{bench.sale_id}' AND NEW.verdict = 'confirmed' THEN
+                RAISE data_exception USING MESSAGE = 'broken';
+            END IF;
+            RETURN NEW;
+        END $$
+    """)
+    await bench.desk.execute(f"CREATE TRIGGER {name} BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION {name}()")
+    try:
+        yield
+    finally:
+        await bench.desk.execute(f"DROP TRIGGER {name} ON orders")
+        await bench.desk.execute(f"DROP FUNCTION {name}()")
+
+
 @pytest.mark.parametrize(
     ("when", "step"),
     [("before", "give_up"), ("after", "give_up"), ("before", "dead_letter"), ("after", "dead_letter"),
@@ -140,7 +224,7 @@ async def test_v6_an_order_of_a_sale_not_known_yet_waits_while_others_go_on(benc
     await bench.run(writer, until=10)
     assert len(await bench.desk.sold(other)) == 10
     assert await bench.desk.verdict(waiting.ticket_id) is None
-    await bench.crash()  # it is held in memory, and its offset was not passed
+    await bench.crash()  # it is deferred in memory, and its offset was not passed
     writer = bench.writer()
     await bench.desk.know(sale(bench.sale_id))
     while await bench.desk.verdict(waiting.ticket_id) is None:
@@ -151,11 +235,11 @@ async def test_v6_an_order_of_a_sale_not_known_yet_waits_while_others_go_on(benc
 async def test_v6_a_partition_that_holds_too_many_is_read_no_further_until_they_can_be_written(bench: Bench) -> None:
     many = [order(bench.sale_id, number) for number in range(1, 31)]
     await bench.put(*many)
-    writer = bench.writer(held=5, batch=5)
+    writer = bench.writer(deferred=5, batch=5)
     for _ in range(20):
         await writer.run_once()
-    held = len(writer._held)
-    assert 5 <= held < 30
+    deferred = len(writer._deferred)
+    assert 5 <= deferred < 30
     await bench.desk.know(sale(bench.sale_id, stock=30))
     await bench.run(writer, until=30)
     assert len(await bench.desk.sold(bench.sale_id)) == 30

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fairline.runtime.retry import retry
+from fairline.runtime.retry import retry, spread
 
 
 class Flaky:
@@ -47,3 +47,10 @@ async def test_no_attempt_is_begun_after_the_time_is_over() -> None:
     with pytest.raises(ConnectionError):
         await retry(flaky, on=ConnectionError, attempts=99, within_s=0)
     assert flaky.calls == 1
+
+
+def test_a_rest_is_spread_over_its_second_half() -> None:
+    rests = [spread(2.0) for _ in range(200)]
+    assert min(rests) >= 1.0
+    assert max(rests) <= 2.0
+    assert len(set(rests)) > 1

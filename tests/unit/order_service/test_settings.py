@@ -20,7 +20,15 @@ def test_an_address_that_is_missing_is_named(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("BATCH", "0"), ("BATCH", "many"), ("ATTEMPTS", "0"), ("POOL", "1"), ("HELD", "-1"), ("POLL_MS", "0")],
+    [
+        ("BATCH", "0"),
+        ("BATCH", "many"),
+        ("ATTEMPTS", "0"),
+        ("POOL", "1"),
+        ("DEFERRED", "-1"),
+        ("DEAD_LETTERS_SHARE", "0"),
+        ("POLL_MS", "0"),
+    ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"FAIRLINE_ORDER_SERVICE_{name}='{value}'"):

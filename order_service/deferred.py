@@ -1,13 +1,14 @@
 """Records that must wait while others go on: which, until when, and whether their partitions may be read further.
 
-The offset of a partition never passes a record held here, so a crash loses none. Bounded: the writer stops reading a
+The offset of a partition never passes a record kept here, so a crash loses none. Bounded: the writer stops reading a
 partition that holds ``most``, so at most one batch more than that is kept.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from fairline.runtime.retry import spread
 from fairline.stream.reader import Partition, Record
 
 
@@ -18,13 +19,16 @@ class _Kept:
     tries: int
 
 
-class Held:
+class Deferred:
     """Times are seconds of a monotonic clock that the caller reads."""
 
-    def __init__(self, *, first_s: float, longest_s: float, most: int) -> None:
+    def __init__(
+        self, *, first_s: float, longest_s: float, most: int, spread: Callable[[float], float] = spread
+    ) -> None:
         self._first_s = first_s
         self._longest_s = longest_s
         self._most = most
+        self._spread = spread
         self._kept: dict[tuple[str, int, int], _Kept] = {}
 
     def __len__(self) -> int:
@@ -35,11 +39,11 @@ class Held:
         return [kept.record for kept in self._kept.values()]
 
     def keep(self, record: Record, now: float) -> bool:
-        """Keep a record, for twice as long each time; whether it is new here."""
+        """Keep a record, for about twice as long each time; whether it is new here."""
         before = self._kept.get(_place(record))
         tries = before.tries + 1 if before else 0
         wait = min(self._longest_s, self._first_s * 2 ** min(tries, 30))
-        self._kept[_place(record)] = _Kept(record, now + wait, tries)
+        self._kept[_place(record)] = _Kept(record, now + self._spread(wait), tries)
         return before is None
 
     def drop(self, records: Iterable[Record]) -> None:
