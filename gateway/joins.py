@@ -15,7 +15,7 @@ from litestar.types import Receive, Scope, Send
 from fairline import ids
 from fairline.errors import FairlineError, OverloadedError
 from fairline.runtime.metrics import Metrics
-from fairline.store.room import Room, Ticket
+from fairline.store.room import Join, Room, Ticket
 from fairline.tokens import Claims, TokenKeys
 from gateway.batches import Batcher
 from gateway.board import Board, Seen
@@ -31,7 +31,6 @@ _CODES: Final = {"KEY_REUSED": "idempotency_key_reused"}
 HEADERS: Final[Headers] = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 _encode: Final = msgspec.json.Encoder().encode
 
-Join = tuple[str, str, str, int]  # ticket_id, sku, buyer_id, quantity
 Joined = tuple[str, Ticket | None]
 
 
@@ -121,7 +120,9 @@ class Joins:
             self._metrics.joins.labels(refusal.upper()).inc()
             raise self._refusal(refusal, seen)
         ticket_id = ids.new_ticket_id() if key is None else ids.ticket_id_for(sale_id, asked.sku, asked.buyer_id, key)
-        word, ticket = await self.batcher.submit(sale_id, (ticket_id, asked.sku, asked.buyer_id, asked.quantity))
+        word, ticket = await self.batcher.submit(
+            sale_id, Join(ticket_id, asked.sku, asked.buyer_id, asked.quantity, asked.accept_fewer)
+        )
         self._metrics.joins.labels(word).inc()
         if ticket is None:
             raise self._refusal(_CODES.get(word, word.lower()), seen)

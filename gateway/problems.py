@@ -62,7 +62,7 @@ KINDS: Final[dict[str, Kind]] = {
     "too_many_keys": Kind(409, "There are as many operator keys as there may be; revoke one."),
     "body_too_large": Kind(413, "The body is larger than this call takes."),
     "wrong_content_type": Kind(415, "The body must be sent as Content-Type: application/json."),
-    "idempotency_key_reused": Kind(422, "This Idempotency-Key made a ticket before, with another quantity."),
+    "idempotency_key_reused": Kind(422, "This Idempotency-Key made a ticket for another quantity or accept_fewer."),
     "not_open": Kind(425, "This sale has not opened yet.", 2),
     "too_many_requests": Kind(429, "Too many requests. Reserved for limits in front; the gateway has none yet.", 1),
     "internal": Kind(500, "Something went wrong here. It was logged under this request id."),

@@ -10,7 +10,7 @@ from fairline.ids import BuyerId, SaleId, Sku, TicketId
 from fairline.sale import MAX_PER_BUYER, Capacity, Instant, Message, Name, Rate, Reason, Stock, Validator
 from fairline.states import SaleState, State
 
-Quantity = Annotated[int, Meta(ge=1, le=MAX_PER_BUYER, description=f"1 to {MAX_PER_BUYER} units, all or nothing")]
+Quantity = Annotated[int, Meta(ge=1, le=MAX_PER_BUYER, description=f"1 to {MAX_PER_BUYER} units")]
 # Lua counts in doubles: whole numbers are exact below 2^53.
 Version = Annotated[int, Meta(ge=1, le=10**15, description="above the version of the last change")]
 KeyName = Annotated[
@@ -30,15 +30,19 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class JoinRequest(Incoming, frozen=True, kw_only=True):
-    """A wish for a place in line."""
+    """A wish for a place in line. All units or none, or with ``accept_fewer`` at least one of them."""
 
     sku: Sku
     buyer_id: BuyerId
     quantity: Quantity = 1
+    accept_fewer: bool = False
 
 
 class JoinAnswer(Outgoing, frozen=True, kw_only=True):
-    """A ticket for the one who asked for it. ``token`` is null for a live ticket of another request (R2)."""
+    """A ticket for the one who asked for it. ``token`` is null for a live ticket of another request (R2).
+
+    ``quantity`` is less than what was asked for once ``accept_fewer`` has had to make use of it.
+    """
 
     ticket_id: TicketId
     token: str | None

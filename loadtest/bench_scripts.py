@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from fairline.ids import new_ticket_id
 from fairline.store.client import connect
+from fairline.store.room import Join
 from tests.support.sale import SaleDriver
 from tests.support.stack import servers
 
@@ -40,7 +41,7 @@ class Case:
 
 async def _join(sale: SaleDriver, tickets: int, size: int) -> None:
     for first in range(0, tickets, size):
-        joins = [(new_ticket_id(), "seat", f"buyer-{n}", 1) for n in range(first, min(first + size, tickets))]
+        joins = [Join(new_ticket_id(), "seat", f"buyer-{n}", 1) for n in range(first, min(first + size, tickets))]
         await sale.room.join(sale.id, joins, max_waiting=tickets)
 
 

@@ -1,6 +1,7 @@
 --[[
 admit: lease the next tickets in line to one controller. By arrival over all skus, never more than pace, capacity,
-unclaimed units (L6) and the outbox allow. The same lease again returns the same tickets (L1).
+unclaimed units (L6) and the outbox allow. Who takes fewer claims what there is (Q1). The same lease again returns the
+same tickets (L1).
 
 KEYS  1 meta       hash    the sale, its pace
       2 items      hash    stock and place numbers
@@ -102,15 +103,17 @@ while #out < room and declined < most do
   local line = first_line()
   if not line then break end
   local id, ticket = line.id, line.ticket
-  local wants = ticket[F.quantity]
-  if wants <= line.unclaimed then
+  local wants, claims = ticket[F.quantity], ticket[F.quantity]
+  if takes_fewer(ticket) then claims = math.min(wants, line.unclaimed) end
+  if claims <= line.unclaimed then
+    ticket[F.quantity] = claims
     ticket[F.lease], ticket[F.tries] = lease, ticket[F.tries] + 1
     move(keys, id, ticket, 'admit', '', now)
     redis.call('ZADD', keys.leases, deadline, id)
     if ticket[F.back] == 1 then add(keys.items, line.sku .. ':back', -wants) end
     out[#out + 1], ids[#ids + 1] = grant_of(id, ticket), id
     line.gone[#line.gone + 1] = id
-    line.claimed, line.unclaimed, line.may_come_back = line.claimed + wants, line.unclaimed - wants, true
+    line.claimed, line.unclaimed, line.may_come_back = line.claimed + claims, line.unclaimed - claims, true
     line.admitted = line.admitted + 1
     if line.unclaimed > 0 then next_of(line) else line.ticket = nil end
   elseif line.may_come_back then

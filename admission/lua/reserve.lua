@@ -1,5 +1,6 @@
 --[[
-reserve: turn admissions into held units and orders, all or nothing for each ticket (L2, U1, V2, Q1).
+reserve: turn admissions into held units and orders, each as a whole (L2, U1, V2). Who takes fewer gets as many as a
+buyer may still have (Q1).
 
 KEYS  1 meta       hash    the sale
       2 items      hash    stock
@@ -79,7 +80,8 @@ local function reserve(id)
   local who = sku .. ':' .. ticket[F.buyer]
   local packed = redis.call('HGET', keys.held, who)
   local slots = packed and cmsgpack.unpack(packed) or {}
-  if #slots + quantity > limit then
+  local takes = takes_fewer(ticket) and math.min(quantity, limit - #slots) or quantity
+  if takes < 1 or #slots + takes > limit then
     local reason = #slots >= limit and 'already_bought' or 'over_limit'
     move(keys, id, ticket, 'decline', reason, now)
     post_ended(keys.outbox, 'ticket.declined.v1', sale_id, id, ticket, reason, now)
@@ -87,9 +89,10 @@ local function reserve(id)
     add(keys.items, sku .. ':claims', -quantity)
     return 'DECLINED'
   end
-  if item.back + math.max(0, item.high - item.first + 1) < quantity then return 'NO_UNIT' end
+  if item.back + math.max(0, item.high - item.first + 1) < takes then return 'NO_UNIT' end
 
-  ticket[F.units], ticket[F.slots], ticket[F.sends] = take(item, quantity), free_slots(slots, quantity), 1
+  ticket[F.units], ticket[F.slots], ticket[F.sends] = take(item, takes), free_slots(slots, takes), 1
+  ticket[F.quantity] = takes
   for _, slot in ipairs(ticket[F.slots]) do slots[#slots + 1] = slot end
   redis.call('HSET', keys.held, who, cmsgpack.pack(slots))
   move(keys, id, ticket, 'reserve', '', now)

@@ -84,7 +84,7 @@ local function settle(id, ticket, event, units, slots, reason)
   for _, slot in ipairs(ticket[F.slots]) do kept[slot] = nil end
   if event == 'confirm' then
     for _, slot in ipairs(slots) do kept[slot] = true end
-    ticket[F.units], ticket[F.slots] = units, slots
+    ticket[F.units], ticket[F.slots], ticket[F.quantity] = units, slots, #units
   else
     ticket[F.units], ticket[F.slots] = {}, {}
     halted = halted or lost

@@ -6,7 +6,7 @@ All calls are scripts, so each is one atomic step; all raise ``FencedError`` whi
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from redis.asyncio import Redis
@@ -27,6 +27,16 @@ from fairline.store.keys import SaleKeys
 from fairline.store.scripts import Script, TicketRecord
 
 ARRIVALS_AN_EPOCH: Final = 2**40
+
+
+class Join(NamedTuple):
+    """A wish for a place in line; the ticket it makes has this id. ``accept_fewer``: see Q1 in ``admit.lua``."""
+
+    ticket_id: str
+    sku: str
+    buyer_id: str
+    quantity: int
+    accept_fewer: bool = False
 
 
 class JoinResult(msgspec.Struct, array_like=True):
@@ -199,16 +209,14 @@ class Room:
         named = await self.named_skus(sale_id)
         return None if named is None else tuple(sku for sku, _ in named)
 
-    async def join(
-        self, sale_id: str, joins: Sequence[tuple[str, str, str, int]], *, max_waiting: int
-    ) -> list[tuple[str, Ticket | None]]:
-        """Take (ticket_id, sku, buyer_id, quantity) into the line, in this order; a word and a ticket for each.
+    async def join(self, sale_id: str, joins: Sequence[Join], *, max_waiting: int) -> list[tuple[str, Ticket | None]]:
+        """Take these into the line, in this order; a word and a ticket for each.
 
         The ticket id is the request's id: the same call again finds the tickets that the first one made.
         """
-        skus = tuple(dict.fromkeys(sku for _, sku, _, _ in joins))
+        skus = tuple(dict.fromkeys(join.sku for join in joins))
         at = {sku: index for index, sku in enumerate(skus)}
-        packed = [(ticket_id, at[sku] + 1, buyer, quantity) for ticket_id, sku, buyer, quantity in joins]
+        packed = [(each.ticket_id, at[each.sku] + 1, *each[2:]) for each in joins]
         with answering():
             reply = await self._join(
                 self.redis, SaleKeys(sale_id, skus), joins=packed, skus=skus, max_waiting=max_waiting
@@ -216,9 +224,9 @@ class Room:
         return [
             (
                 result.word,
-                ticket_of(result.ticket_id, result.record, reply.places[at[sku]], result.rank),
+                ticket_of(result.ticket_id, result.record, reply.places[at[join.sku]], result.rank),
             )
-            for result, (_, sku, _, _) in zip(reply.results, joins, strict=True)
+            for result, join in zip(reply.results, joins, strict=True)
         ]
 
     async def read(self, sale_id: str, wanted: Sequence[tuple[str, str]]) -> list[Ticket | None]:

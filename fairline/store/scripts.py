@@ -58,6 +58,7 @@ class TicketRecord(msgspec.Struct, array_like=True, kw_only=True):
     joined_ms: int
     changed_ms: int
     sends: int
+    asked: int = 0  # where fewer units are fine: so many were asked for, and quantity is what is left of it (Q1)
 
 
 def _shared_tables() -> str:

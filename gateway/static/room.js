@@ -43,7 +43,7 @@ const REFUSALS = {
   invalid_field: "Please check what you typed: 1 to 128 ordinary characters, no space at either end.",
 };
 
-let mine = store.read();         // { buyer, sku, quantity, key, ticket }
+let mine = store.read();         // { buyer, sku, quantity, fewer, key, ticket }
 let sale = null;                 // the last public state of the sale
 let clock = 0;                   // what the server's clock is ahead of ours, ms
 let socket = null;
@@ -106,7 +106,7 @@ async function join() {
   $("go").disabled = true;
   text("fault", "");
   const answer = await call("POST", `${api}/tickets`, {
-    body: { sku: mine.sku, buyer_id: mine.buyer, quantity: mine.quantity },
+    body: { sku: mine.sku, buyer_id: mine.buyer, quantity: mine.quantity, accept_fewer: mine.fewer ?? false },
     headers: { "idempotency-key": mine.key },
   });
   const { status, said } = answer;
@@ -327,7 +327,8 @@ function drawTicket(ticket) {
   }
   const what = sale?.items.find((item) => item.sku === ticket.sku)?.name ?? ticket.sku;
   const units = ticket.units?.length && (ticket.state === "CONFIRMED" || ticket.state === "RESERVED") ? `, no. ${ticket.units.join(", ")}` : "";
-  text("what", `${ticket.quantity} × ${what}${units}`);
+  const fewer = ticket.quantity < mine.quantity ? ` (you asked for ${mine.quantity})` : "";
+  text("what", `${ticket.quantity} × ${what}${units}${fewer}`);
   text("ticket", ticket.ticket_id);
   show("leave", waiting && $("sure").hidden);
   if (!waiting) show("sure", false);
@@ -344,7 +345,7 @@ $("join").addEventListener("submit", (event) => {
     text("fault", "Please say who you are.");
     return $("buyer").focus();
   }
-  mine = { buyer, sku: form.get("sku"), quantity: Number(form.get("quantity")) || 1, key: newKey() };
+  mine = { buyer, sku: form.get("sku"), quantity: Number(form.get("quantity")) || 1, fewer: form.has("fewer"), key: newKey() };
   keep(); // before it is sent: a reload in between goes on with the same request
   join();
 });

@@ -133,6 +133,21 @@ async def test_a_reload_before_the_answer_makes_no_second_ticket(browser: Browse
         assert await sale.count("joined") == 1
 
 
+async def test_who_says_that_fewer_will_do_is_told_how_many_there_were(browser: Browser, house: House) -> None:
+    sale = await open_sale(house.api, stock=2, per_buyer_limit=3)
+    async with a_visit(browser, house.api, sale.id) as tab:
+        await tab.page.select_option("#quantity", "3")
+        await tab.page.check("#fewer")
+        await tab.accessible()
+        await join(tab)
+        await expect(tab.page.locator("#what")).to_contain_text("3 ")
+        lease, grant = await sale.admit()
+        await sale.reserve(lease, *grant.ids)
+        await sale.confirm(*grant.ids)
+        await tab.sees("You have it")
+        await expect(tab.page.locator("#what")).to_contain_text("Seat, no. 1, 2 (you asked for 3)")
+
+
 async def test_without_a_websocket_the_page_asks(browser: Browser, redis_url: str) -> None:
     async with a_gateway(redis_url) as api:  # its notifier is not there
         sale = await open_sale(api)

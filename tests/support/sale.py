@@ -19,7 +19,7 @@ from fairline.ids import new_ticket_id, ticket_id_for
 from fairline.sale import Item, SaleDefinition
 from fairline.store import keys as names
 from fairline.store.keys import SaleKeys
-from fairline.store.room import ChangeReply, LookReply, NumberReply, Room, StatsReply, Ticket
+from fairline.store.room import ChangeReply, Join, LookReply, NumberReply, Room, StatsReply, Ticket
 from fairline.store.sales import Action, Sales, fields_of
 from fairline.store.scripts import TicketRecord
 
@@ -138,18 +138,21 @@ class SaleDriver:
         *,
         sku: str | None = None,
         quantity: int = 1,
+        fewer: bool = False,
         key: str | None = None,
         max_waiting: int = PLENTY,
     ) -> tuple[str, Ticket | None]:
         """One join: its word and, where there is one, the ticket."""
         sku = sku or self.skus[0]
         ticket_id = new_ticket_id() if key is None else ticket_id_for(self.id, sku, buyer, key)
-        [answer] = await self.room.join(self.id, [(ticket_id, sku, buyer, quantity)], max_waiting=max_waiting)
+        [answer] = await self.room.join(
+            self.id, [Join(ticket_id, sku, buyer, quantity, fewer)], max_waiting=max_waiting
+        )
         return answer
 
-    async def join(self, *buyers: str, sku: str | None = None, quantity: int = 1) -> list[str]:
+    async def join(self, *buyers: str, sku: str | None = None, quantity: int = 1, fewer: bool = False) -> list[str]:
         """Take new buyers into the line, in this order; the ids of their tickets."""
-        joins = [(new_ticket_id(), sku or self.skus[0], buyer, quantity) for buyer in buyers]
+        joins = [Join(new_ticket_id(), sku or self.skus[0], buyer, quantity, fewer) for buyer in buyers]
         answers = await self.room.join(self.id, joins, max_waiting=PLENTY)
         assert [word for word, _ in answers] == ["JOINED"] * len(buyers)
         return [ticket_id for ticket_id, *_ in joins]

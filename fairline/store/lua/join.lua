@@ -9,14 +9,14 @@ KEYS  1 meta       hash    the sale
       6 held       hash    sku:buyer -> slots held
       7* line      zset    one for each sku
       8* returned  zset    one for each sku
-ARGV  1 joins        packed [[ticket_id, index of its sku from 1, buyer, quantity], ...]
+ARGV  1 joins        packed [[ticket_id, index of its sku from 1, buyer, quantity, whether fewer are fine], ...]
       2 skus         packed list, in the order of the repeated keys
       3 max_waiting  int, tickets a line may hold
 Returns {DONE, epoch, [[served, older] a sku], [[word, ticket_id, record, rank], ...]}
       DONE            each join has its word
       JOINED          a new ticket
       SAME            this very request made that ticket before; also told when it is terminal
-      KEY_REUSED      this very request made a ticket before, with another quantity
+      KEY_REUSED      this very request made a ticket before, asking for something else
       LIVE            the buyer has another live ticket for this sku
       NOT_OPEN        the sale has not opened
       SALE_CLOSED     the sale has ended
@@ -51,10 +51,14 @@ local function rank(line, ticket, id)
   return redis.call('ZRANK', line.key, id) or -1
 end
 
-local function join(id, line, buyer, quantity)
+local function same_wish(ticket, quantity, fewer)
+  return takes_fewer(ticket) == fewer and quantity == (fewer and ticket[F.asked] or ticket[F.quantity])
+end
+
+local function join(id, line, buyer, quantity, fewer)
   local before = load(keys.tickets, id)
   if before then
-    if before[F.quantity] ~= quantity then return { 'KEY_REUSED' } end
+    if not same_wish(before, quantity, fewer) then return { 'KEY_REUSED' } end
     return { 'SAME', id, before, rank(line, before, id) }
   end
   local who = line.sku .. ':' .. buyer
@@ -77,7 +81,7 @@ local function join(id, line, buyer, quantity)
   ticket[F.state], ticket[F.sku], ticket[F.buyer], ticket[F.quantity] = 'WAITING', line.sku, buyer, quantity
   ticket[F.arrival], ticket[F.number], ticket[F.lease], ticket[F.tries] = epoch * EPOCH + seq, line.number, '', 0
   ticket[F.back], ticket[F.units], ticket[F.slots], ticket[F.reason] = 0, {}, {}, ''
-  ticket[F.joined_ms], ticket[F.changed_ms], ticket[F.sends] = now, now, 0
+  ticket[F.joined_ms], ticket[F.changed_ms], ticket[F.sends], ticket[F.asked] = now, now, 0, fewer and quantity or 0
   redis.call('HSET', keys.tickets, id, cmsgpack.pack(ticket))
   redis.call('HSET', keys.live, who, id)
   redis.call('ZADD', line.key, ticket[F.arrival], id)
@@ -86,7 +90,7 @@ end
 
 local results = {}
 for at, each in ipairs(joins) do
-  local result = join(each[1], lines[each[2]], each[3], each[4])
+  local result = join(each[1], lines[each[2]], each[3], each[4], each[5])
   results[at] = result
   local sku = lines[each[2]].sku
   add(keys.counts, sku .. ':asked', 1)

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from admission.stock import Stock
 from fairline.ids import ticket_id_for
+from fairline.store.room import Room
 from fairline.tokens import TokenKeys
 from tests.support.gateway import TOKEN_KEYS, Api, Reply
 from tests.support.sale import SaleDriver
@@ -70,6 +72,22 @@ async def test_a_key_with_another_body_is_refused(api: Api) -> None:
     await api.join(sale_id, "anna", request="r", quantity=1)
     reply = await api.join(sale_id, "anna", request="r", quantity=2)
     assert (reply.status, reply.code) == (422, "idempotency_key_reused")
+
+
+async def test_who_accepts_fewer_gets_what_there_is_and_the_key_remembers_the_wish(api: Api) -> None:
+    sale_id = await api.sale(stock=2, per_buyer_limit=3)
+    wish: dict[str, Any] = {"request": "r", "quantity": 3, "accept_fewer": True}
+    first = await api.join(sale_id, "anna", **wish)
+    assert (first.status, first.json["quantity"]) == (202, 3)
+    skus = await Room(api.redis).skus(sale_id)
+    assert skus is not None
+    await Stock(api.redis, sale_id, skus).admit("lease", lease_ms=60_000, most=1, outbox_limit=10)
+    again = await api.join(sale_id, "anna", **wish)
+    assert (again.status, again.json["quantity"], again.json["token"]) == (200, 2, first.json["token"])
+    other = await api.join(sale_id, "anna", **wish | {"accept_fewer": False})
+    assert (other.status, other.code) == (422, "idempotency_key_reused")
+    wrong = await api.join(sale_id, "bert", accept_fewer="yes")
+    assert (wrong.status, wrong.code, wrong.json["field"]) == (400, "invalid_field", "accept_fewer")
 
 
 async def test_forty_joins_at_once_by_one_buyer_make_one_ticket(api: Api) -> None:

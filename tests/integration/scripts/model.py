@@ -24,6 +24,7 @@ class Ticket:
     units: set[int] = field(default_factory=set)
     slots: set[int] = field(default_factory=set)
     reason: str = ""
+    asked: int = 0  # with accept_fewer
 
     @property
     def live(self) -> bool:
@@ -89,10 +90,11 @@ class Model:
             return "available"
         return "all_reserved" if self.of(sku, "ADMITTED", "RESERVED") or item.target > item.high else "sold_out"
 
-    def join(self, ticket_id: str, sku: str, buyer: str, quantity: int) -> tuple[str, str | None]:
+    def join(self, ticket_id: str, sku: str, buyer: str, quantity: int, *, fewer: bool) -> tuple[str, str | None]:
         """The word, and whose ticket is told."""
         if (mine := self.tickets.get(ticket_id)) is not None:
-            return ("SAME", ticket_id) if mine.quantity == quantity else ("KEY_REUSED", None)
+            wish = (mine.asked or mine.quantity, mine.asked > 0)
+            return ("SAME", ticket_id) if wish == (quantity, fewer) else ("KEY_REUSED", None)
         others = [t for t in self.tickets.values() if (t.sku, t.buyer) == (sku, buyer)]
         if live := [t for t in others if t.live]:
             return "LIVE", live[0].id
@@ -104,7 +106,10 @@ class Model:
         if self.outlook(sku) == "sold_out":
             return "SOLD_OUT", None
         number = sum(t.sku == sku for t in self.tickets.values()) + 1
-        self.tickets[ticket_id] = Ticket(ticket_id, sku, buyer, quantity, len(self.tickets) + 1, number)
+        arrival = len(self.tickets) + 1
+        self.tickets[ticket_id] = Ticket(
+            ticket_id, sku, buyer, quantity, arrival, number, asked=quantity if fewer else 0
+        )
         return "JOINED", ticket_id
 
     def leave(self, ticket_id: str) -> str:
@@ -127,6 +132,8 @@ class Model:
             if ticket.sku in blocked or unclaimed <= 0:
                 continue  # L6: the others of the line go by arrival
             item = self.items[ticket.sku]
+            if ticket.asked:
+                ticket.quantity = min(ticket.quantity, unclaimed)  # Q1
             if ticket.quantity <= unclaimed:
                 ticket.move(Event.ADMIT)
                 ticket.lease, ticket.tries = lease, ticket.tries + 1
@@ -197,6 +204,8 @@ class Model:
             item.first = max(item.first, unit + 1)
             item.returned.discard(unit)
         ticket.units, ticket.slots = units, slots
+        if event is Event.CONFIRM:
+            ticket.quantity = len(units)
         ticket.move(event, "" if event is Event.CONFIRM else "not_writable")
         return 1
 

@@ -5,16 +5,17 @@ import pytest
 
 from fairline.events import TicketDeclined
 from fairline.store.keys import SaleKeys
+from fairline.store.room import Join
 from tests.integration.scripts.conftest import NewSale
 
 
 async def test_tickets_go_by_arrival_over_all_skus(new_sale: NewSale) -> None:
     sale = await new_sale({"chair": 9, "table": 9})
-    joins = [(f"t{n}", ("chair", "table")[n % 3 == 0], f"buyer-{n}", 1) for n in range(8)]
+    joins = [Join(f"t{n}", ("chair", "table")[n % 3 == 0], f"buyer-{n}", 1) for n in range(8)]
     await sale.room.join(sale.id, joins, max_waiting=10)
     _, reply = await sale.admit()
     assert [(each.ticket_id, each.sku, each.arrival, each.tries) for each in reply.tickets] == [
-        (name, sku, at, 1) for at, (name, sku, _, _) in enumerate(joins, 1)
+        (name, sku, at, 1) for at, (name, sku, *_) in enumerate(joins, 1)
     ]
     assert await sale.count("admitted_total", "chair") == 5
 
@@ -136,7 +137,7 @@ async def test_l6_a_sku_without_units_is_skipped_and_the_others_go_by_arrival(ne
         ("g", "table"),
     ]
     await sale.set_stock(1, version=1, sku="lamp")  # not known to Postgres yet: joinable, but nothing to sell
-    await sale.room.join(sale.id, [(name, sku, f"buyer-{name}", 1) for name, sku in joins], max_waiting=9)
+    await sale.room.join(sale.id, [Join(name, sku, f"buyer-{name}", 1) for name, sku in joins], max_waiting=9)
     assert await sale.admitted() == ["a", "d", "f"]
 
 
@@ -149,7 +150,7 @@ async def test_most_bounds_one_call(new_sale: NewSale) -> None:
 
 async def test_a_line_longer_than_a_page_is_read_to_its_end_in_order(new_sale: NewSale) -> None:
     sale = await new_sale({"chair": 999, "table": 999})
-    joins = [(f"t{n:03}", ("chair", "table")[n % 2], f"buyer-{n}", 1) for n in range(600)]
+    joins = [Join(f"t{n:03}", ("chair", "table")[n % 2], f"buyer-{n}", 1) for n in range(600)]
     await sale.room.join(sale.id, joins, max_waiting=999)
     assert await sale.admitted(257) == [name for name, *_ in joins[:257]]
     assert await sale.admitted() == [name for name, *_ in joins[257:]]
@@ -220,6 +221,62 @@ async def test_q1_who_is_declined_after_a_lease_gives_up_the_claim(new_sale: New
     await sale.redis.hincrby(sale.keys.items, "seat:next", 1)
     await sale.admit()
     assert (await sale.states(big), await sale.item("back")) == (["DECLINED"], 0)
+    await sale.redis.hincrby(sale.keys.items, "seat:next", -1)
+
+
+async def test_q1_who_takes_fewer_claims_what_there_is_and_holds_up_nobody(new_sale: NewSale) -> None:
+    sale = await new_sale({"chair": 4, "table": 9}, per_buyer_limit=3)
+    [ada] = await sale.join("ada", quantity=2)
+    [big] = await sale.join("big", quantity=3, fewer=True)
+    [cy] = await sale.join("cy")
+    [dee] = await sale.join("dee", sku="table")
+    lease, reply = await sale.admit()
+    assert reply.ids == [ada, big, dee]
+    assert [each.quantity for each in reply.tickets] == [2, 2, 1]
+    assert (await sale.admit(lease=lease))[1].tickets == reply.tickets, "L1"
+    assert (await sale.item("claims"), (await sale.record(big)).asked) == (4, 3)
+    # The units of ada come back; big has what it claimed, and the next in line has the rest.
+    await sale.decline(lease, ada)
+    assert await sale.admitted() == [cy]
+    await sale.reserve(lease, big)
+    assert ((await sale.record(big)).units, (await sale.ticket(big)).quantity) == ((1, 2), 2)
+
+
+async def test_q1_who_takes_fewer_is_not_declined_for_the_last_unit_and_waits_for_it(new_sale: NewSale) -> None:
+    sale = await new_sale(1, per_buyer_limit=3)
+    [ada] = await sale.join("ada")
+    [big] = await sale.join("big", quantity=3, fewer=True)
+    lease, _ = await sale.admit()
+    assert await sale.admitted() == []
+    assert await sale.states(big) == ["WAITING"], "nothing to claim, but something may come back"
+    await sale.decline(lease, ada)
+    _, reply = await sale.admit()
+    assert [(each.ticket_id, each.quantity) for each in reply.tickets] == [(big, 1)]
+
+
+async def test_q1_what_was_claimed_stays_claimed_when_a_lease_ends(new_sale: NewSale) -> None:
+    sale = await new_sale(2, per_buyer_limit=3)
+    [big] = await sale.join("big", quantity=3, fewer=True)
+    lease, _ = await sale.admit()
+    await sale.give_back(lease, big)
+    # The shop was asked about two; it is never asked about more, whatever has come since.
+    await sale.set_stock(5, version=1)
+    await sale.acknowledge()
+    assert await sale.item("back") == 2
+    _, reply = await sale.admit()
+    assert [(each.ticket_id, each.quantity) for each in reply.tickets] == [(big, 2)]
+    assert (await sale.item("back"), await sale.item("claims")) == (0, 2)
+
+
+async def test_q1_a_ticket_that_comes_back_may_find_still_fewer(new_sale: NewSale) -> None:
+    sale = await new_sale(2, per_buyer_limit=3)
+    [big] = await sale.join("big", quantity=3, fewer=True)
+    lease, _ = await sale.admit()
+    await sale.give_back(lease, big)
+    await sale.redis.hincrby(sale.keys.items, "seat:next", 1)  # sold behind its back, as after lost data
+    _, reply = await sale.admit()
+    assert [each.quantity for each in reply.tickets] == [1]
+    assert (await sale.item("back"), await sale.item("claims")) == (0, 1)
     await sale.redis.hincrby(sale.keys.items, "seat:next", -1)
 
 

@@ -4,6 +4,7 @@ from redis.asyncio import Redis
 
 from fairline.events import TicketDeclined
 from fairline.store.keys import SaleKeys
+from fairline.store.room import Join
 from tests.integration.scripts.conftest import NewSale
 from tests.support.sale import SaleDriver
 
@@ -12,7 +13,7 @@ async def test_r1_arrivals_count_from_one_over_all_skus_and_numbers_count_in_eac
     sale = await new_sale({"chair": 1, "table": 1})
     answers = await sale.room.join(
         sale.id,
-        [("a", "chair", "ada", 1), ("b", "table", "bob", 1), ("c", "chair", "cy", 1)],
+        [Join("a", "chair", "ada", 1), Join("b", "table", "bob", 1), Join("c", "chair", "cy", 1)],
         max_waiting=10,
     )
     tickets = [ticket for _, ticket in answers if ticket]
@@ -65,6 +66,25 @@ async def test_r2_a_key_with_another_quantity_is_refused_and_changes_nothing(new
     assert await sale.count("refused:key_reused") == 1
 
 
+async def test_r2_whether_fewer_will_do_belongs_to_the_request_and_so_does_what_was_asked_for(
+    new_sale: NewSale,
+) -> None:
+    sale = await new_sale(2, per_buyer_limit=3)
+    await sale.ask("ada", key="k1", quantity=3, fewer=True)
+    await sale.admit()
+    word, ticket = await sale.ask("ada", key="k1", quantity=3, fewer=True)
+    assert (word, ticket and ticket.quantity) == ("SAME", 2), "asked for three, admitted with two"
+    for quantity, fewer in ((3, False), (2, True), (2, False)):
+        assert await sale.ask("ada", key="k1", quantity=quantity, fewer=fewer) == ("KEY_REUSED", None)
+    await sale.ask("bob", key="k1", quantity=1)
+    assert (await sale.ask("bob", key="k1", quantity=1, fewer=True))[0] == "KEY_REUSED"
+
+
+async def test_who_takes_fewer_may_still_not_ask_for_more_than_a_buyer_may_have(new_sale: NewSale) -> None:
+    sale = await new_sale(9, per_buyer_limit=2)
+    assert (await sale.ask("ada", quantity=3, fewer=True))[0] == "OVER_LIMIT"
+
+
 async def test_r2_another_key_or_none_brings_the_live_ticket_of_the_buyer(new_sale: NewSale) -> None:
     sale = await new_sale({"chair": 3, "table": 1}, per_buyer_limit=2)
     _, ticket = await sale.ask("ada", key="k1")
@@ -82,7 +102,7 @@ async def test_r2_another_key_or_none_brings_the_live_ticket_of_the_buyer(new_sa
 async def test_r2_two_joins_of_a_buyer_in_one_call_make_one_ticket(new_sale: NewSale) -> None:
     sale = await new_sale(3)
     answers = await sale.room.join(
-        sale.id, [("a", "seat", "ada", 1), ("b", "seat", "ada", 1), ("a", "seat", "ada", 1)], max_waiting=10
+        sale.id, [Join("a", "seat", "ada", 1), Join("b", "seat", "ada", 1), Join("a", "seat", "ada", 1)], max_waiting=10
     )
     assert [word for word, _ in answers] == ["JOINED", "LIVE", "SAME"]
     assert {ticket and ticket.ticket_id for _, ticket in answers} == {"a"}
@@ -142,7 +162,7 @@ async def test_e2_a_line_that_is_kept_takes_joins_when_all_is_sold(new_sale: New
 
 async def test_e2_one_sku_may_be_sold_out_while_another_is_not(new_sale: NewSale) -> None:
     sale = await new_sale({"chair": 0, "table": 1})
-    answers = await sale.room.join(sale.id, [("a", "chair", "ada", 1), ("b", "table", "ada", 1)], max_waiting=9)
+    answers = await sale.room.join(sale.id, [Join("a", "chair", "ada", 1), Join("b", "table", "ada", 1)], max_waiting=9)
     assert [word for word, _ in answers] == ["SOLD_OUT", "JOINED"]
 
 
@@ -178,7 +198,12 @@ async def test_a_full_line_refuses_also_in_the_middle_of_a_batch(new_sale: NewSa
     sale = await new_sale({"chair": 9, "table": 9})
     answers = await sale.room.join(
         sale.id,
-        [("a", "chair", "ada", 1), ("b", "chair", "bob", 1), ("c", "chair", "cy", 1), ("d", "table", "cy", 1)],
+        [
+            Join("a", "chair", "ada", 1),
+            Join("b", "chair", "bob", 1),
+            Join("c", "chair", "cy", 1),
+            Join("d", "table", "cy", 1),
+        ],
         max_waiting=2,
     )
     assert [word for word, _ in answers] == ["JOINED", "JOINED", "LINE_FULL", "JOINED"]

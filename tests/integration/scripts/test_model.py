@@ -34,7 +34,7 @@ def step_of(number: int) -> Step:
     sku, buyer, which = dice.choice(SKUS), dice.choice(BUYERS), dice.randrange(1000)
     several = [dice.randrange(1000) for _ in range(dice.randint(1, 5))]
     steps: list[tuple[int, Step]] = [
-        (30, ("join", sku, buyer, dice.choice((1, 1, 1, 2, 3, 4)), dice.randrange(8))),
+        (30, ("join", sku, buyer, (dice.choice((1, 1, 1, 2, 3, 4)), dice.random() < 0.3), dice.randrange(8))),
         (14, ("admit", dice.randint(1, 4))),
         (14, ("reserve", several)),
         (4, ("decline", several)),
@@ -92,11 +92,12 @@ class Life:
         assert told == expected, (name, args)
         await self.compare()
 
-    async def join(self, sku: str, buyer: str, quantity: int, key: int) -> tuple[Any, Any]:
+    async def join(self, sku: str, buyer: str, wish: tuple[int, bool], key: int) -> tuple[Any, Any]:
+        quantity, fewer = wish
         key_text = f"key-{key}"
-        word, ticket = await self.sale.ask(buyer, sku=sku, quantity=quantity, key=key_text)
+        word, ticket = await self.sale.ask(buyer, sku=sku, quantity=quantity, key=key_text, fewer=fewer)
         ticket_id = ticket_id_for(self.sale.id, sku, buyer, key_text)
-        return (word, ticket and ticket.ticket_id), self.model.join(ticket_id, sku, buyer, quantity)
+        return (word, ticket and ticket.ticket_id), self.model.join(ticket_id, sku, buyer, quantity, fewer=fewer)
 
     async def leave(self, which: int) -> tuple[Any, Any]:
         if (ticket_id := self.pick(which)) is None:
@@ -203,10 +204,21 @@ class Life:
         seen = await Snapshot.of(self.sale)
         assert seen.faults() == []
         assert {
-            name: (r.state, r.lease, r.tries, bool(r.back), set(r.units), set(r.slots), r.reason, r.number)
+            name: (
+                r.state,
+                r.lease,
+                r.tries,
+                bool(r.back),
+                set(r.units),
+                set(r.slots),
+                r.reason,
+                r.number,
+                r.quantity,
+                r.asked,
+            )
             for name, r in seen.tickets.items()
         } == {
-            t.id: (t.state, t.lease, t.tries, t.came_back, t.units, t.slots, t.reason, t.number)
+            t.id: (t.state, t.lease, t.tries, t.came_back, t.units, t.slots, t.reason, t.number, t.quantity, t.asked)
             for t in self.model.tickets.values()
         }
         assert (seen.meta["state"], int(seen.meta["version"])) == (self.model.state, self.model.version)

@@ -99,6 +99,26 @@ async def test_l7_the_limit_is_checked_again_where_the_unit_is_taken(new_sale: N
     await sale.redis.hdel(sale.keys.held, "seat:bob")
 
 
+async def test_q1_who_takes_fewer_gets_as_many_as_a_buyer_may_still_have(new_sale: NewSale) -> None:
+    sale = await new_sale(9, per_buyer_limit=3)
+    [ada] = await sale.join("ada", quantity=3, fewer=True)
+    [bob] = await sale.join("bob", quantity=3, fewer=True)
+    lease, _ = await sale.admit()
+    await sale.redis.hset(sale.keys.held, "seat:ada", b"\x91\x02")  # bought elsewhere, as after a recovery
+    await sale.redis.hset(sale.keys.held, "seat:bob", b"\x93\x01\x02\x03")
+    await sale.relay()
+    assert await sale.reserve(lease, ada, bob) == ["RESERVED", "DECLINED"]
+    record = await sale.record(ada)
+    assert (record.quantity, record.units, record.slots) == (2, (1, 2), (1, 3))
+    assert (await sale.item("claims"), await sale.item("next")) == (0, 3)
+    placed, declined = await sale.relay()
+    assert isinstance(placed, OrderPlaced)
+    assert isinstance(declined, TicketDeclined)
+    assert (placed.units, placed.slots, declined.reason) == ((1, 2), (1, 3), "already_bought")
+    await sale.redis.hset(sale.keys.held, "seat:ada", b"\x92\x01\x03")
+    await sale.redis.hdel(sale.keys.held, "seat:bob")
+
+
 async def test_u1_what_came_back_is_sold_again_smallest_first_then_new_serials(new_sale: NewSale) -> None:
     sale = await new_sale(5, per_buyer_limit=3)
     held = await sale.reserved("ada", "bob", "cy")

@@ -138,6 +138,14 @@ async def test_s1_another_unit_than_the_one_held_is_sold_and_the_held_one_goes_b
     assert (record.units, record.slots) == ((6,), (2,))
 
 
+async def test_q1_an_order_of_fewer_units_than_redis_remembers_is_what_was_bought(new_sale: NewSale) -> None:
+    sale = await new_sale(3, per_buyer_limit=3)
+    [ada] = await sale.join("ada", quantity=3, fewer=True)
+    assert (await sale.confirm_as(ada, units=[1, 2], slots=[1, 2])).word == "DONE"  # Redis forgot that it was admitted
+    assert ((await sale.ticket(ada)).quantity, (await sale.record(ada)).units) == (2, (1, 2))
+    assert (await sale.look()).rows[0].free == 1
+
+
 async def test_u3_a_confirmed_unit_beyond_the_stock_puts_nothing_on_sale_that_is_not(new_sale: NewSale) -> None:
     sale = await new_sale(3, damaged=True)
     [ada] = await sale.reserved("ada")

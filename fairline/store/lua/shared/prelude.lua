@@ -40,6 +40,11 @@ local function live_state(state)
   return state == 'WAITING' or state == 'ADMITTED' or state == 'RESERVED'
 end
 
+-- Q1: whether this buyer takes fewer units where there are fewer. How many were asked for is kept then.
+local function takes_fewer(ticket)
+  return (ticket[F.asked] or 0) > 0
+end
+
 -- Numbers of an items hash, 0 where there is none.
 local function numbers(items, sku, ...)
   local fields = {}
