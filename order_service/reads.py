@@ -1,5 +1,7 @@
 """What operators may read of Postgres, as HTTP on the internal port; the gateway passes it on to those who may.
 
+What a rebuild of Redis asks for is in ``recovery``, on the same port.
+
     GET /internal/sales/{sale_id}/stats                    how tickets ended, and the last counts of Redis
     GET /internal/sales/{sale_id}/history?limit&cursor     what was done to the sale, the latest first
     GET /internal/sales/{sale_id}/sold?limit&cursor        the units sold, by item and serial
@@ -9,7 +11,7 @@ bounded; ``cursor`` is what the page before gave as ``next``, which is null on t
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -19,21 +21,16 @@ from fairline.counts import sums_of
 from fairline.errors import UnavailableError
 from fairline.ids import SaleId, Sku
 from fairline.runtime.health import Asgi, Receive, Send
+from order_service import recovery
 from order_service.postgres import Connection, Postgres, RefusedError
+from order_service.problems import Problem
 from order_service.queries import query
 
 LIMIT: Final = 100
 MOST: Final = 1_000
 RETRY_AFTER_S: Final = 2
-_ROUTE: Final = re.compile(r"/internal/sales/([^/]+)/(stats|history|sold)")
+_ROUTE: Final = re.compile(r"/internal/sales(?:/([^/]+)/([a-z]+))?")
 _LAST_VERSION: Final = 2**63 - 1
-
-
-class _Problem(Exception):  # noqa: N818 - the word of RFC 9457
-    def __init__(self, status: int, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.code = code
 
 
 class Reads:
@@ -50,11 +47,12 @@ class Reads:
             return
         headers = [(b"cache-control", b"no-store")]
         try:
-            found: object = await self._answer(scope)
+            found: object = await self._answer(scope, receive)
             status, kind = 200, b"application/json"
-        except _Problem as problem:
+        except Problem as problem:
             status, kind = problem.status, b"application/problem+json"
             found = {"type": "about:blank", "status": status, "code": problem.code, "detail": str(problem)}
+            found |= problem.more
             if status == 503:  # noqa: PLR2004 - service unavailable
                 headers.append((b"retry-after", str(RETRY_AFTER_S).encode()))
         body = msgspec.json.encode(found)
@@ -62,34 +60,35 @@ class Reads:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, scope: Mapping[str, Any]) -> object:
+    async def _answer(self, scope: Mapping[str, Any], receive: Receive) -> object:
         route = _ROUTE.fullmatch(scope["path"])
-        if route is None:
-            raise _Problem(404, "not_found", "there is nothing here")
-        if scope["method"] != "GET":
-            raise _Problem(405, "method_not_allowed", "only GET")
-        sale_id, what = _checked(route[1], SaleId, "sale_id"), route[2]
+        what = (route[2] or "sales") if route else ""
+        if route is None or what not in {*_PAGED, *_WHOLE, "epoch"}:
+            raise Problem(404, "not_found", "there is nothing here")
+        method = "POST" if what == "epoch" else "GET"
+        if scope["method"] != method:
+            raise Problem(405, "method_not_allowed", f"only {method}")
+        sale_id = _checked(route[1], SaleId, "sale_id") if route[1] else ""
         page = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        unknown = set(page) - ({"limit", "cursor"} if what != "stats" else set())
+        unknown = set(page) - ({"limit", "cursor"} if what in _PAGED else set())
         if unknown:
-            raise _Problem(400, "invalid_query", f"unknown: {', '.join(sorted(unknown))}")
+            raise Problem(400, "invalid_query", f"unknown: {', '.join(sorted(unknown))}")
         limit = _limit(page.get("limit", [str(LIMIT)])[-1])
         cursor = page.get("cursor", [None])[-1]
+        body = await recovery.body_of(receive) if what == "epoch" else b""
         try:
             async with self._postgres.connection() as connection:
-                if await connection.fetchrow(query("known_sale"), sale_id) is None:
-                    raise _Problem(404, "unknown_sale", f"there is no sale {sale_id}")
-                match what:
-                    case "stats":
-                        return await _stats(connection, sale_id)
-                    case "history":
-                        return await _history(connection, sale_id, limit, cursor)
-                    case _:
-                        return await _sold(connection, sale_id, limit, cursor)
+                if route[1] and await connection.fetchrow(query("known_sale"), sale_id) is None:
+                    raise Problem(404, "unknown_sale", f"there is no sale {sale_id}")
+                if what in _PAGED:
+                    return await _PAGED[what](connection, sale_id, limit, cursor)
+                if what == "epoch":
+                    return await recovery.raise_epoch(connection, sale_id, body)
+                return await _WHOLE[what](connection, sale_id)
         except RefusedError as error:
-            raise _Problem(400, "invalid_query", str(error)) from error
+            raise Problem(400, "invalid_query", str(error)) from error
         except UnavailableError as error:
-            raise _Problem(503, "unavailable", "Postgres does not answer") from error
+            raise Problem(503, "unavailable", "Postgres does not answer") from error
 
 
 async def _stats(connection: Connection, sale_id: str) -> object:
@@ -160,17 +159,29 @@ def _checked(text: str, kind: Any, name: str) -> str:
     try:
         return str(msgspec.convert(text, kind))
     except msgspec.ValidationError as error:
-        raise _Problem(400, "invalid_query", f"{name}: {error}") from error
+        raise Problem(400, "invalid_query", f"{name}: {error}") from error
 
 
 def _limit(text: str) -> int:
     number = _number(text)
     if not 1 <= number <= MOST:
-        raise _Problem(400, "invalid_query", f"limit: must be 1 to {MOST}")
+        raise Problem(400, "invalid_query", f"limit: must be 1 to {MOST}")
     return number
 
 
 def _number(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise _Problem(400, "invalid_query", f"{text[:40]!r} is no number")
+        raise Problem(400, "invalid_query", f"{text[:40]!r} is no number")
     return int(text)
+
+
+_PAGED: Final[Mapping[str, Callable[[Connection, str, int, str | None], Awaitable[object]]]] = {
+    "sales": recovery.list_sales,
+    "history": _history,
+    "sold": _sold,
+    "tickets": recovery.tickets,
+}
+_WHOLE: Final[Mapping[str, Callable[[Connection, str], Awaitable[object]]]] = {
+    "stats": _stats,
+    "definition": recovery.definition,
+}
