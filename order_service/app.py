@@ -10,7 +10,10 @@ from fairline.runtime.services import run
 from fairline.stream.reader import EventReader
 from fairline.stream.writer import EventWriter
 from order_service.attempts import Attempts
+from order_service.collector import Collector
 from order_service.handling import Handler
+from order_service.letter_calls import LetterCalls
+from order_service.letters import Letters
 from order_service.orders import Orders
 from order_service.postgres import Postgres
 from order_service.reads import Reads
@@ -67,8 +70,14 @@ async def start(
             **{reader_topic: reader.check for reader_topic, reader in readers.items()},
         },
     )
+    letters = Letters(
+        postgres,
+        Collector(postgres, settings.kafka, name),
+        publisher,
+        publish_s=settings.publish_timeout_ms / 1000,
+    )
     http = HttpServer(
-        Reads(postgres, health),
+        LetterCalls(postgres, letters, Reads(postgres, health)),
         host=settings.internal_host,
         port=settings.internal_port,
         drain_s=min(settings.drain_s, 3.0),

@@ -13,22 +13,17 @@ bounded; ``cursor`` is what the page before gave as ``next``, which is null on t
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 import msgspec
 
 from fairline.counts import sums_of
-from fairline.errors import UnavailableError
 from fairline.ids import SaleId, Sku
 from fairline.runtime.health import Asgi, Receive, Send
 from order_service import recovery
-from order_service.postgres import Connection, Postgres, RefusedError
-from order_service.problems import Problem
+from order_service.postgres import Connection, Postgres
+from order_service.problems import Problem, body_of, checked, limit_of, number_of, only, query_of, respond
 from order_service.queries import query
 
-LIMIT: Final = 100
-MOST: Final = 1_000
-RETRY_AFTER_S: Final = 2
 _ROUTE: Final = re.compile(r"/internal/sales(?:/([^/]+)/([a-z]+))?")
 _LAST_VERSION: Final = 2**63 - 1
 
@@ -45,20 +40,7 @@ class Reads:
         if scope["type"] != "http" or not scope["path"].startswith("/internal/"):
             await self._health(scope, receive, send)
             return
-        headers = [(b"cache-control", b"no-store")]
-        try:
-            found: object = await self._answer(scope, receive)
-            status, kind = 200, b"application/json"
-        except Problem as problem:
-            status, kind = problem.status, b"application/problem+json"
-            found = {"type": "about:blank", "status": status, "code": problem.code, "detail": str(problem)}
-            found |= problem.more
-            if status == 503:  # noqa: PLR2004 - service unavailable
-                headers.append((b"retry-after", str(RETRY_AFTER_S).encode()))
-        body = msgspec.json.encode(found)
-        headers += [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await respond(send, self._answer(scope, receive))
 
     async def _answer(self, scope: Mapping[str, Any], receive: Receive) -> object:
         route = _ROUTE.fullmatch(scope["path"])
@@ -68,33 +50,26 @@ class Reads:
         method = "POST" if what == "epoch" else "GET"
         if scope["method"] != method:
             raise Problem(405, "method_not_allowed", f"only {method}")
-        sale_id = _checked(route[1], SaleId, "sale_id") if route[1] else ""
-        page = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        unknown = set(page) - ({"limit", "cursor"} if what in _PAGED else set())
-        if unknown:
-            raise Problem(400, "invalid_query", f"unknown: {', '.join(sorted(unknown))}")
-        limit = _limit(page.get("limit", [str(LIMIT)])[-1])
-        cursor = page.get("cursor", [None])[-1]
-        body = await recovery.body_of(receive) if what == "epoch" else b""
-        try:
-            async with self._postgres.connection() as connection:
-                if route[1] and await connection.fetchrow(query("known_sale"), sale_id) is None:
-                    raise Problem(404, "unknown_sale", f"there is no sale {sale_id}")
-                if what in _PAGED:
-                    return await _PAGED[what](connection, sale_id, limit, cursor)
-                if what == "epoch":
-                    return await recovery.raise_epoch(connection, sale_id, body)
-                return await _WHOLE[what](connection, sale_id)
-        except RefusedError as error:
-            raise Problem(400, "invalid_query", str(error)) from error
-        except UnavailableError as error:
-            raise Problem(503, "unavailable", "Postgres does not answer") from error
+        sale_id = checked(route[1], SaleId, "sale_id") if route[1] else ""
+        page = query_of(scope)
+        only(page, *(("limit", "cursor") if what in _PAGED else ()))
+        limit, cursor = limit_of(page), page.get("cursor")
+        body = await body_of(receive, most_bytes=recovery.MOST_BODY_BYTES) if what == "epoch" else b""
+        async with self._postgres.connection() as connection:
+            if route[1] and await connection.fetchrow(query("known_sale"), sale_id) is None:
+                raise Problem(404, "unknown_sale", f"there is no sale {sale_id}")
+            if what in _PAGED:
+                return await _PAGED[what](connection, sale_id, limit, cursor)
+            if what == "epoch":
+                return await recovery.raise_epoch(connection, sale_id, body)
+            return await _WHOLE[what](connection, sale_id)
 
 
 async def _stats(connection: Connection, sale_id: str) -> object:
-    items = await connection.fetch(query("sale_items"), sale_id)
-    counts = await connection.fetch(query("sale_stats"), sale_id)
-    counted = await connection.fetchrow(query("sale_counts"), sale_id)
+    async with connection.transaction(isolation="repeatable_read", readonly=True):  # one instant
+        items = await connection.fetch(query("sale_items"), sale_id)
+        counts = await connection.fetch(query("sale_stats"), sale_id)
+        counted = await connection.fetchrow(query("sale_counts"), sale_id)
     outcomes = dict.fromkeys(("CONFIRMED", "RELEASED", "DECLINED", "LAPSED"), 0)
     reasons: dict[str, dict[str, int]] = {}
     by_item: dict[str, dict[str, int]] = {}
@@ -140,7 +115,7 @@ def _counted(row: Mapping[str, Any], skus: Iterable[str]) -> object:
 
 
 async def _history(connection: Connection, sale_id: str, limit: int, cursor: str | None) -> object:
-    before = _LAST_VERSION if cursor is None else _number(cursor)
+    before = _LAST_VERSION if cursor is None else number_of(cursor)
     rows = await connection.fetch(query("sale_changes"), sale_id, before, limit + 1)
     changes = [{**row, "snapshot": msgspec.Raw(row["snapshot"].encode())} for row in rows[:limit]]
     return {"changes": changes, "next": str(changes[-1]["version"]) if len(rows) > limit else None}
@@ -148,31 +123,11 @@ async def _history(connection: Connection, sale_id: str, limit: int, cursor: str
 
 async def _sold(connection: Connection, sale_id: str, limit: int, cursor: str | None) -> object:
     sku, _, unit = (cursor or ":0").rpartition(":")
-    after = _checked(sku, Sku, "cursor") if cursor else ""
-    rows = await connection.fetch(query("sold_units"), sale_id, after, _number(unit), limit + 1)
+    after = checked(sku, Sku, "cursor") if cursor else ""
+    rows = await connection.fetch(query("sold_units"), sale_id, after, number_of(unit), limit + 1)
     units = [dict(row) for row in rows[:limit]]
     last = units[-1] if len(rows) > limit else None
     return {"units": units, "next": f"{last['sku']}:{last['unit']}" if last else None}
-
-
-def _checked(text: str, kind: Any, name: str) -> str:
-    try:
-        return str(msgspec.convert(text, kind))
-    except msgspec.ValidationError as error:
-        raise Problem(400, "invalid_query", f"{name}: {error}") from error
-
-
-def _limit(text: str) -> int:
-    number = _number(text)
-    if not 1 <= number <= MOST:
-        raise Problem(400, "invalid_query", f"limit: must be 1 to {MOST}")
-    return number
-
-
-def _number(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise Problem(400, "invalid_query", f"{text[:40]!r} is no number")
-    return int(text)
 
 
 _PAGED: Final[Mapping[str, Callable[[Connection, str, int, str | None], Awaitable[object]]]] = {

@@ -9,7 +9,6 @@ After ``epoch`` was answered no order of an older epoch gets a row any more: the
 hold the sale's row, and those that come later see the new epoch. So what ``tickets`` answers from then on is final.
 """
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -77,15 +76,3 @@ def _ticket(row: Any) -> dict[str, object]:
         order = {name: row[name] for name in ("verdict", "units", "slots", "epoch", "number")}
     ended = {name: row[name] for name in ("ticket_id", "outcome", "sku", "buyer_id", "quantity", "arrival", "reason")}
     return {**ended, "at_ms": to_ms(row["at"]), "order": order}
-
-
-async def body_of(receive: Callable[[], Awaitable[dict[str, Any]]]) -> bytes:
-    """The body of a request; raises ``Problem`` above ``MOST_BODY_BYTES``."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if len(body) > MOST_BODY_BYTES:
-            raise Problem(413, "body_too_large", f"at most {MOST_BODY_BYTES} bytes")
-        if not message.get("more_body"):
-            return bytes(body)

@@ -1,7 +1,7 @@
-"""Whose an order is that cannot be read: sale and ticket, from wherever they can still be read (V6).
+"""Whose a record is that cannot be read: sale and ticket, from wherever they can still be read (V6).
 
-In this order: the order itself; the two ids in a value that is otherwise no order; the record's key, which is the
-ticket, with the sale and the epoch that the relay wrote into the CloudEvents headers.
+Of an order, in this order: the order itself; the two ids in a value that is otherwise no order; the record's key, which
+is the ticket, with the sale and the epoch that the relay wrote into the CloudEvents headers.
 """
 
 import re
@@ -47,6 +47,16 @@ def whose(record: Record) -> OrderPlaced | None:
         number=_of(rest, "number", int, 0),
         reserved_at_ms=_of(rest, "reserved_at_ms", int, 0),
     )
+
+
+def sale_of(record: Record) -> str | None:
+    """The sale that any record is about, from its value or else its headers; nothing where neither tells. No I/O."""
+    for said in (_object(record.value).get("sale_id"), _labels(record, dict(record.headers))["sale_id"]):
+        try:
+            return str(msgspec.convert(said, SaleId))
+        except msgspec.ValidationError:
+            continue
+    return None
 
 
 def _labels(record: Record, headers: Mapping[str, bytes]) -> dict[str, Any]:

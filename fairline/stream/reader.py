@@ -209,7 +209,7 @@ class EventReader:
         except (TimeoutError, KafkaError, OSError) as error:
             await self._drop()
             raise UnavailableError(f"Kafka cannot be read: {error!r}") from error
-        return [_record(raw) for part in found.values() for raw in part]
+        return [record_of(raw) for part in found.values() for raw in part]
 
     async def _connected(self) -> AIOKafkaConsumer:
         if self._consumer is not None:
@@ -230,10 +230,10 @@ class EventReader:
             async with asyncio.timeout(CONNECT_S):
                 await consumer.start()
         except (TimeoutError, KafkaError, OSError) as error:
-            await _stop(consumer)
+            await stop(consumer)
             raise UnavailableError(f"Kafka cannot be reached: {error!r}") from error
         except BaseException:
-            await _stop(consumer)
+            await stop(consumer)
             raise
         self._consumer = consumer
         return consumer
@@ -242,7 +242,7 @@ class EventReader:
         consumer, self._consumer = self._consumer, None
         self._moved()
         if consumer is not None:
-            await _stop(consumer)
+            await stop(consumer)
 
     def _moved(self) -> None:
         self.generation += 1
@@ -273,7 +273,8 @@ class _Moves(ConsumerRebalanceListener):
         _log.info("reads %s", sorted(assigned))
 
 
-def _record(raw: Any) -> Record:
+def record_of(raw: Any) -> Record:
+    """A record as the library gives it, with its fact if it is one."""
     fact, fault = None, ""
     try:
         fact = events.decode(raw.value or b"")
@@ -282,7 +283,8 @@ def _record(raw: Any) -> Record:
     return Record(raw.topic, raw.partition, raw.offset, raw.key, raw.value or b"", raw.headers, fact, fault)
 
 
-async def _stop(consumer: AIOKafkaConsumer) -> None:
+async def stop(consumer: AIOKafkaConsumer) -> None:
+    """Close a consumer, within ``CLOSE_S`` and whatever it says."""
     with contextlib.suppress(Exception):
         async with asyncio.timeout(CLOSE_S):
             await consumer.stop()

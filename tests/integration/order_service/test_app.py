@@ -18,6 +18,7 @@ from fairline.stream.writer import EventWriter
 from order_service.app import start
 from order_service.settings import OrderServiceSettings
 from tests.support.orders import NOWHERE, a_sale_id, order, sale, settings
+from tests.support.stack import eventually
 
 DEADLINE_S = 60.0
 
@@ -37,6 +38,12 @@ class Service:
                 return answer.status, json.loads(text) if "json" in answer.content_type else text
         except aiohttp.ClientConnectionError:
             return 0, None
+
+    async def post(self, path: str, body: object) -> tuple[int, Any]:
+        """Status and body."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        async with self._http.post(self.url + path, data=data) as answer:
+            return answer.status, await answer.json(content_type=None)
 
     async def until(self, path: str, status: int, **wanted: object) -> Any:
         """The body, as soon as it has this status and these fields."""
@@ -162,6 +169,16 @@ async def test_a_sale_its_orders_and_its_tickets_can_be_read(
         ("/internal/sales/s/history?limit=1001", 400, "invalid_query"),
         ("/internal/sales/s/history?limit=ten", 400, "invalid_query"),
         ("/internal/sales/s/sold?colour=red", 400, "invalid_query"),
+        ("/internal/dead-letters/no-such-letter", 404, "unknown_dead_letter"),
+        ("/internal/dead-letters?limit=0", 400, "invalid_query"),
+        ("/internal/dead-letters?state=lost", 400, "invalid_query"),
+        ("/internal/dead-letters?sale_id=No%20Sale", 400, "invalid_query"),
+        ("/internal/dead-letters?colour=red", 400, "invalid_query"),
+        ("/internal/dead-letters/x/replay", 405, "method_not_allowed"),
+        ("/internal/dead-letters/x/forget", 404, "not_found"),
+        ("/internal/audit?cursor=x", 400, "invalid_query"),
+        ("/internal/audit?state=open", 400, "invalid_query"),
+        ("/internal/audits", 404, "not_found"),
     ],
 )
 async def test_a_bad_question_is_a_problem_with_a_code(service: Service, path: str, status: int, code: str) -> None:
@@ -177,6 +194,35 @@ async def test_a_cursor_that_no_page_gave_is_a_problem_too(service: Service, pub
     for page in ("history?cursor=x", "sold?cursor=x", "sold?cursor=a:99999999999", "sold?cursor=%C3%A4:1"):
         status, body = await service.get(f"/internal/sales/{sale_id}/{page}")
         assert (status, body["code"]) == (400, "invalid_query"), page
+
+
+async def test_a_dead_letter_is_found_handled_and_in_the_audit_log(service: Service, publisher: EventWriter) -> None:
+    sale_id = a_sale_id()
+    poison = order(sale_id, units=(0,))
+    assert all(await publisher.send([sale(sale_id), poison], DEADLINE_S))
+    history = f"/internal/sales/{sale_id}/stats"
+    await service.until(history, 200, reasons={"RELEASED": {"not_writable": 1}})
+
+    async def listed() -> list[Any]:
+        _, found = await service.get(f"/internal/dead-letters?sale_id={sale_id}&state=open")
+        return list(found["dead_letters"])
+
+    (letter,) = await eventually(listed)
+    assert (letter["ticket_id"], letter["verdict"]) == (poison.ticket_id, "failed")
+    path = f"/internal/dead-letters/{letter['id']}"
+    act = {"operator": "ada", "role": "operator", "reason": "called the buyer", "request_id": "r"}
+    assert (await service.post(f"{path}/replay", act))[1]["code"] == "order_failed"
+    assert (await service.post(f"{path}/discard", act))[1]["state"] == "discarded"
+    assert await listed() == []
+    _, log = await service.get(f"/internal/audit?sale_id={sale_id}")
+    (entry,) = log["acts"]
+    assert (entry["action"], entry["subject"], entry["operator"]) == ("dead_letter.discard", letter["id"], "ada")
+    assert (entry["reason"], entry["request_id"], entry["role"]) == ("called the buyer", "r", "operator")
+    for body in (b"{", {}, act | {"colour": "red"}, act | {"reason": "x" * 501}):
+        status, refused = await service.post(f"{path}/discard", body)
+        assert (status, refused["code"]) == (400, "invalid_body")
+    assert (await service.post(f"{path}/discard", b" " * 9000))[0] == 413
+    assert (await service.post(f"{path}/readmitted", {"ticket_id": "no ticket"}))[1]["code"] == "invalid_body"
 
 
 async def test_ready_when_everything_it_needs_is_there(service: Service) -> None:

@@ -11,6 +11,7 @@ from fairline.errors import UnavailableError
 from fairline.events import OrderConfirmed
 from fairline.stream import topics
 from fairline.stream.reader import Batch, EventReader, Partition, Record
+from fairline.stream.scan import scan
 from fairline.stream.writer import EventWriter
 from tests.support.stack import servers
 
@@ -277,3 +278,27 @@ async def test_reader_and_writer_go_on_after_the_broker_was_killed() -> None:
         assert await reader.commit(Batch())
         await reader.close()
         await writer.close()
+
+
+async def test_a_scan_reads_to_the_end_from_where_it_is_told_and_commits_nothing(topic: Topic) -> None:
+    await topic.put(*(b"%d" % number for number in range(10)))
+    where = (await topic.reader().batch(1, DEADLINE_S)).records[0].where
+    other = Partition(topic.name, 1 - where.number)
+
+    async def found(most: int = 100, **starts: int) -> tuple[list[bytes], bool]:
+        at = {where: starts["start"]} if starts else {other: 99}
+        records, complete = await scan(topic.bootstrap, [topic.name], "test", starts=at, most=most, within_s=DEADLINE_S)
+        return [record.value for record in records], complete
+
+    everything = [b"%d" % number for number in range(10)]
+    assert await found() == (everything, True)
+    assert await found(start=7) == (everything[7:], True)
+    assert await found(start=10) == ([], True)
+    assert await found(start=99) == (everything, True)
+    values, complete = await found(most=4)
+    assert (values, complete) == (everything[:4], False)
+
+
+async def test_a_scan_of_a_kafka_that_is_away_says_so() -> None:
+    with pytest.raises(UnavailableError):
+        await scan("127.0.0.1:1", ["nothing"], "test", starts={}, most=1, within_s=1)
