@@ -4,10 +4,10 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from fairline.runtime.settings import KafkaSettings, ProcessSettings, RedisSettings, section
+from fairline.runtime.settings import KafkaSettings, ProcessSettings, RecordsSettings, RedisSettings, section
 
 
-class AdmissionSettings(ProcessSettings, RedisSettings, KafkaSettings):
+class AdmissionSettings(ProcessSettings, RedisSettings, KafkaSettings, RecordsSettings):
     """What a controller reads from the environment, ``FAIRLINE_ADMISSION_*`` besides the shared ones."""
 
     SECTION: ClassVar[str] = "ADMISSION"

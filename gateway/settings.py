@@ -10,6 +10,7 @@ from fairline.runtime.settings import (
     ListenSettings,
     OperatorSettings,
     ProcessSettings,
+    RecordsSettings,
     RedisSettings,
     TokenSettings,
     section,
@@ -19,7 +20,15 @@ LEAST_KEY_LENGTH: Final = 32
 _LEAST_VARIETY: Final = 8  # different characters; "aaaa..." is no key
 
 
-class GatewaySettings(ProcessSettings, RedisSettings, TokenSettings, ListenSettings, AddressSettings, OperatorSettings):
+class GatewaySettings(
+    ProcessSettings,
+    RedisSettings,
+    TokenSettings,
+    ListenSettings,
+    AddressSettings,
+    RecordsSettings,
+    OperatorSettings,
+):
     """What a gateway reads from the environment, ``FAIRLINE_GATEWAY_*`` besides the shared ones."""
 
     SECTION: ClassVar[str] = "GATEWAY"

@@ -140,10 +140,15 @@ class ListenSettings(BaseSettings):
 
 
 class AddressSettings(BaseSettings):
-    """Where others are reached: what buyers are told, and what the gateway asks."""
+    """What buyers are told."""
 
     gateway_url: HttpUrl = Field(alias="FAIRLINE_GATEWAY_URL", description="where buyers reach the gateway")
     notifier_url: WsUrl = Field(alias="FAIRLINE_NOTIFIER_URL", description="where buyers reach the notifier")
+
+
+class RecordsSettings(BaseSettings):
+    """Of the processes that ask the order service what Postgres knows."""
+
     order_service_url: HttpUrl = Field(
         alias="FAIRLINE_ORDER_SERVICE_URL", description="internal address of the order service"
     )
@@ -165,6 +170,7 @@ _SHARED: Final = (
     TokenSettings,
     ListenSettings,
     AddressSettings,
+    RecordsSettings,
     OperatorSettings,
 )
 

@@ -26,14 +26,15 @@ from fairline.runtime.settings import load
 from tests.support.scripts import ALL_SCRIPTS, script_of
 
 NOWHERE: Final = "127.0.0.1:1"
-_SHARED: Final = {"redis_url", "kafka", "drain_s", "process", "redis_timeout_s", "internal_port"}
+_SHARED: Final = {"redis_url", "kafka", "drain_s", "process", "redis_timeout_s", "internal_port", "order_service_url"}
 
 T = TypeVar("T")
 
 
 def admission_settings(**changed: object) -> AdmissionSettings:
     """The settings of a controller; servers that are not named are nowhere."""
-    values = {"redis_url": f"redis://{NOWHERE}/0", "kafka": NOWHERE} | changed
+    nowhere = {"redis_url": f"redis://{NOWHERE}/0", "kafka": NOWHERE, "order_service_url": f"http://{NOWHERE}"}
+    values = nowhere | changed
     env = {
         f"FAIRLINE_{'' if name in _SHARED else 'ADMISSION_'}{name.upper()}": str(value)
         for name, value in values.items()

@@ -1,0 +1,146 @@
+"""What Postgres knows, asked from the order service's internal port by what rebuilds a sale and by what compares it."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final, TypeVar
+
+import aiohttp
+import msgspec
+
+from fairline.errors import UnavailableError
+from fairline.events import SaleChanged
+
+PAGE: Final = 1_000
+MOST_BYTES: Final = 16 * 1024 * 1024  # of one answer; a page of tickets has some 300 kB
+TIMEOUT_S: Final = 10.0
+_OK, _UNKNOWN, _CONFLICT = 200, 404, 409
+
+T = TypeVar("T")
+
+
+class Known(msgspec.Struct):
+    """A sale as Postgres has it after its last change there."""
+
+    epoch: int
+    version: int
+    sale: SaleChanged
+
+
+class Listed(msgspec.Struct):
+    """One sale of the list."""
+
+    sale_id: str
+    epoch: int
+    version: int
+    state: str
+
+
+class Order(msgspec.Struct):
+    """The verdict of one order."""
+
+    verdict: str
+    units: tuple[int, ...]
+    slots: tuple[int, ...]
+    epoch: int | None
+    number: int | None
+
+
+class Ended(msgspec.Struct):
+    """A ticket that ended; ``order`` where it came to one."""
+
+    ticket_id: str
+    outcome: str
+    sku: str
+    buyer_id: str
+    quantity: int
+    arrival: int | None
+    reason: str
+    at_ms: int
+    order: Order | None
+
+    @property
+    def sold(self) -> Order | None:
+        """What was sold, if anything."""
+        return self.order if self.order is not None and self.order.verdict == "confirmed" else None
+
+
+class _Sales(msgspec.Struct):
+    sales: list[Listed]
+    next: str | None
+
+
+class _Tickets(msgspec.Struct):
+    tickets: list[Ended]
+    next: str | None
+
+
+class _Epoch(msgspec.Struct):
+    epoch: int
+
+
+class Records:
+    """A client of the order service. All raise ``UnavailableError`` when it is away or answers nonsense."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url.rstrip("/")
+
+    async def sales(self) -> AsyncIterator[Listed]:
+        """The sales that are not closed, or not for long."""
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await self._ask("GET", "/internal/sales", _Sales, params={"limit": str(PAGE), "cursor": cursor})
+            if page is None:
+                return
+            for each in page.sales:
+                yield each
+            cursor = page.next
+
+    async def known(self, sale_id: str) -> Known | None:
+        """The sale; nothing where Postgres never heard of it."""
+        return await self._ask("GET", f"/internal/sales/{sale_id}/definition", Known)
+
+    async def raise_epoch(self, sale_id: str, epoch: int) -> int | None:
+        """The epoch after this one, from now on the sale's; nothing if the sale has another already (D2, V7)."""
+        answer = await self._ask("POST", f"/internal/sales/{sale_id}/epoch", _Epoch, json={"epoch": epoch})
+        return None if answer is None else answer.epoch
+
+    async def ended(self, sale_id: str) -> AsyncIterator[Ended]:
+        """The tickets of a sale that ended, by id; a page at a time, so those that end meanwhile may be missed."""
+        cursor: str | None = None
+        while True:
+            params = {"limit": str(PAGE)} | ({"cursor": cursor} if cursor else {})
+            page = await self._ask("GET", f"/internal/sales/{sale_id}/tickets", _Tickets, params=params)
+            if page is None:
+                return
+            for each in page.tickets:
+                yield each
+            cursor = page.next
+            if cursor is None:
+                return
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        *,
+        params: Mapping[str, str] | None = None,
+        json: Mapping[str, Any] | None = None,
+    ) -> T | None:
+        """The answer; nothing for an unknown sale, and for an epoch that moved."""
+        try:
+            async with self._session.request(
+                method, self._url + path, params=params, json=json, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)
+            ) as answer:
+                if answer.status in {_UNKNOWN, _CONFLICT} and answer.content_type == "application/problem+json":
+                    return None
+                if answer.status != _OK:
+                    raise UnavailableError(f"the order service answered {answer.status}")
+                body = bytearray()
+                async for part in answer.content.iter_chunked(65_536):
+                    body += part
+                    if len(body) > MOST_BYTES:
+                        raise UnavailableError("the order service's answer is too large")
+                return msgspec.json.decode(body, type=kind)
+        except (TimeoutError, aiohttp.ClientError, msgspec.DecodeError) as error:
+            raise UnavailableError(f"the order service cannot be asked: {error!r}") from error
