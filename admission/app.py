@@ -52,7 +52,7 @@ async def start(settings: AdmissionSettings, stopping: asyncio.Event | None = No
             metrics=metrics,
         )
 
-    health = Health(metrics.registry, {"redis": lambda: check(redis), "kafka": writer.check, "results": reader.check})
+    health = Health(metrics, {"redis": lambda: check(redis), "kafka": writer.check, "results": reader.check})
     try:
         await refuse_unfit(redis)
         await run(

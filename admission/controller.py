@@ -42,6 +42,7 @@ class Controller:
         self._stock = stock
         self._settings = settings
         self._metrics = metrics
+        metrics.admitted.labels(stock.sale_id)  # at zero, so that "nobody is admitted" can be seen
         self._unanswered: _Lease | None = None
         self._probed: tuple[_Lease, Admitted] | None = None
         self._resting_until = 0.0

@@ -99,6 +99,7 @@ class Desk:
             moved = await self._keeper.run_once()
         except FencedError:
             halted.set(1)
+            self._metrics.servable.labels(self.sale_id).set(0)  # nobody can go on, and that is why
             raise
         halted.set(0)
         if self._keeper.closed:

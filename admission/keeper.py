@@ -62,6 +62,8 @@ class Keeper:
         if view is not None:
             view = await self._follow_clock(view)
             self.closed = view.state is SaleState.CLOSED
+            self._metrics.waiting.labels(view.definition.sale_id).set(view.waiting)
+            self._metrics.servable.labels(view.definition.sale_id).set(view.servable)
         self.view = view
 
     async def _follow_clock(self, view: SaleView) -> SaleView:

@@ -39,6 +39,7 @@ class Relay:
         self._keys = SaleKeys(sale_id)
         self._settings = settings
         self._metrics = metrics
+        metrics.relayed.labels(sale_id)  # at zero, so that "nothing is acknowledged" can be seen
         self._name = uuid.uuid4().hex
         self._mine_until = 0.0
         self._unreadable: set[bytes] = set()

@@ -57,7 +57,7 @@ class Gateway:
         self.records = Records(settings.order_service_url, timeout_s=settings.order_service_timeout_s)
         self.joins = Joins(room, board, self.tallies, tokens=tokens, metrics=self.metrics, settings=settings)
         self.tickets = Tickets(room, board, tokens, settings)
-        self.health = Health(self.metrics.registry, {"redis": lambda: check(redis)})
+        self.health = Health(self.metrics, {"redis": lambda: check(redis)})
         keyring = Keyring(self.stored, first.get_secret_value() if first else None)
         desk = SaleDesk(room, acknowledge_s=settings.acknowledge_s)
         body_timeout_s = settings.body_timeout_s

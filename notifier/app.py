@@ -35,7 +35,7 @@ async def start(
     moved = Moved(redis)
     progress = Progress(room, metrics, settings)
     results = Results(room, hub, metrics, settings)
-    health = Health(metrics.registry, {"redis": lambda: redis.eval("return 1", 0)})
+    health = Health(metrics, {"redis": lambda: redis.eval("return 1", 0)})
 
     def drain() -> None:
         health.draining = True

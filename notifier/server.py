@@ -67,6 +67,7 @@ class NotifierServer:
         self._listening = listening
         self._draining = draining
         self._most = most_connections(settings.max_connections)
+        metrics.connections_limit.set(self._most)
         self._open = 0
         self._server: Server | None = None
 

@@ -50,6 +50,8 @@ async def start(
         events.SALES: Sales(postgres),
         events.TICKETS: Tickets(postgres),
     }
+    for topic in handlers:
+        metrics.dead_letters.labels(topic)  # at zero, so that an alert sees the first one
     readers = {topic: make_reader(settings, topic, name) for topic in handlers}
     writers = [
         Writer(
@@ -63,7 +65,7 @@ async def start(
         for topic in handlers
     ]
     health = Health(
-        metrics.registry,
+        metrics,
         {
             "postgres": postgres.check,
             "kafka": publisher.check,

@@ -1,8 +1,8 @@
 """``/livez``, ``/readyz`` and ``/metrics`` of every process: one small ASGI application, and a server for it.
 
 ``/livez`` answers as long as the event loop turns. ``/readyz`` asks what this process needs (each check bounded in
-time, answers kept for a second) and names what is missing. It stays 200 while a sale is ``recovering``: the process
-is fine.
+time, answers kept for a second) and names what is missing, and so does the metric ``fairline_missing``. It stays 200
+while a sale is ``recovering``: the process is fine.
 """
 
 import asyncio
@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import msgspec
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from fairline.runtime import logs
+from fairline.runtime.metrics import Metrics
 from fairline.runtime.services import cancelled
 from fairline.runtime.wire_limits import LimitedProtocol
 
@@ -33,8 +34,8 @@ class Health:
 
     PATHS: Final = ("/livez", "/readyz", "/metrics")
 
-    def __init__(self, registry: CollectorRegistry, checks: Mapping[str, Check]) -> None:
-        self._registry = registry
+    def __init__(self, metrics: Metrics, checks: Mapping[str, Check]) -> None:
+        self._metrics = metrics
         self._checks = checks
         self._known: dict[str, str] = {}
         self._known_at = float("-inf")
@@ -55,7 +56,10 @@ class Health:
         if path == "/livez":
             return 200, "text/plain", b"ok\n"
         if path == "/metrics":
-            return 200, CONTENT_TYPE_LATEST, generate_latest(self._registry)
+            faults = await self._faults()
+            for what in self._checks:
+                self._metrics.missing.labels(what).set(what in faults)
+            return 200, CONTENT_TYPE_LATEST, generate_latest(self._metrics.registry)
         if path == "/readyz":
             faults = await self._faults()
             ready = not faults and not self.draining

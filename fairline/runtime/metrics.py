@@ -24,6 +24,14 @@ class Metrics:
         GCCollector(registry=self.registry)
         in_here = self.registry
 
+        # every process
+        self.missing = Gauge(
+            "fairline_missing",
+            "1 while a process lacks something that it needs: what /readyz names",
+            ("what",),
+            registry=in_here,
+        )
+
         # gateway
         self.requests = Counter(
             "fairline_requests", "HTTP requests answered", ("route", "method", "status"), registry=in_here
@@ -53,6 +61,13 @@ class Metrics:
         )
 
         # admission
+        self.waiting = Gauge("fairline_waiting", "Tickets in line", ("sale",), registry=in_here)
+        self.servable = Gauge(
+            "fairline_servable",
+            "Tickets in line of an open sale for which units are free: those that could go on",
+            ("sale",),
+            registry=in_here,
+        )
         self.admitted = Counter("fairline_admitted", "Tickets admitted by this controller", ("sale",), registry=in_here)
         self.validated = Counter(
             "fairline_validated", "Answers of validators: yes, no, none", ("sale", "answer"), registry=in_here
@@ -119,6 +134,9 @@ class Metrics:
 
         # notifier
         self.connections = Gauge("fairline_connections", "WebSockets open now", registry=in_here)
+        self.connections_limit = Gauge(
+            "fairline_connections_limit", "WebSockets that this copy takes; then 503", registry=in_here
+        )
         self.frames = Counter("fairline_frames", "Frames sent, by type", ("type",), registry=in_here)
         self.frames_skipped = Counter(
             "fairline_frames_skipped",
@@ -139,6 +157,8 @@ class Metrics:
     def forget_sale(self, sale_id: str) -> None:
         """Drop what admission counted of a sale that is registered no more. A second call finds nothing."""
         for metric in (
+            self.waiting,
+            self.servable,
             self.admitted,
             self.validated,
             self.breaker_open,

@@ -34,6 +34,8 @@ class SaleView(msgspec.Struct, frozen=True):
     acked: int
     arrivals: int
     now_ms: int  # by Redis's clock, when it stood so
+    waiting: int
+    servable: int  # of those who wait, for whom units are free while the sale is open
 
 
 def fields_of(definition: SaleDefinition) -> dict[str, str]:
@@ -71,14 +73,17 @@ def view_of(seen: LookReply, skus: tuple[tuple[str, str], ...]) -> SaleView:
         when_sold_out="keep_line" if meta["when_sold_out"] == "keep_line" else "close_line",
         validator=msgspec.json.decode(meta["validator"], type=Validator),
     )
+    state = SaleState(meta["state"])
     return SaleView(
         definition=definition,
-        state=SaleState(meta["state"]),
+        state=state,
         epoch=int(meta["epoch"]),
         version=int(meta["version"]),
         acked=int(meta["acked"]),
         arrivals=int(meta["seq"]),
         now_ms=seen.now_ms,
+        waiting=sum(row.waiting for row in seen.rows),
+        servable=sum(min(row.waiting, row.free) for row in seen.rows) if state is SaleState.OPEN else 0,
     )
 
 

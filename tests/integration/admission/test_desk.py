@@ -227,6 +227,7 @@ async def test_d1_a_halted_sale_says_so_and_goes_on_when_it_is_healed(new_sale: 
     fence = await sale.raw.hget(sale.keys.meta, "fence")
     await sale.raw.hset(sale.keys.meta, "fence", "another")
     await until(is_halted)
+    assert serving.gauge("fairline_servable", sale) == 0, "the alarm is of the halt, not of the line"
     unharmed = await other.join("bob")
     await until(all_are(other, unharmed, "RESERVED"))
     await sale.raw.hset(sale.keys.meta, "fence", fence)

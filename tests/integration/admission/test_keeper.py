@@ -58,6 +58,20 @@ async def test_l5_leases_that_ended_go_back_or_lapse(new_sale: NewSale, keeper_o
     assert sorted(fact.ticket_id for fact in lapsed) == sorted(ids[:2])
 
 
+async def test_who_could_go_on_is_told_of_an_open_sale_only(
+    new_sale: NewSale, keeper_of: KeeperOf, metrics: Metrics
+) -> None:
+    sale = await new_sale(2)
+    await sale.join("ada", "bob", "cy")
+    await keeper_of(sale).run_once()
+    assert _count(metrics, "fairline_waiting", sale=sale.id) == 3
+    assert _count(metrics, "fairline_servable", sale=sale.id) == 2, "units are free for two of them"
+    await sale.change("pause")
+    await keeper_of(sale).run_once()
+    assert _count(metrics, "fairline_waiting", sale=sale.id) == 3
+    assert _count(metrics, "fairline_servable", sale=sale.id) == 0
+
+
 async def test_e2_the_line_is_swept_only_when_the_last_order_is_confirmed(
     new_sale: NewSale, keeper_of: KeeperOf
 ) -> None:

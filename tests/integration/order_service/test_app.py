@@ -229,6 +229,7 @@ async def test_ready_when_everything_it_needs_is_there(service: Service) -> None
     assert await service.until("/readyz", 200, ready=True)
     _, metrics = await service.get("/metrics")
     assert "fairline_consumer_lag" in metrics
+    assert 'fairline_dead_letters_total{topic="fairline.orders"} 0.0' in metrics  # or an alert would miss the first
 
 
 async def test_it_starts_and_lives_with_nothing_there_and_says_what_is_missing() -> None:

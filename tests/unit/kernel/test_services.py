@@ -209,7 +209,7 @@ async def test_ten_workers_start_and_stop_a_service_fifty_times(make: Callable[[
 
 
 async def test_an_http_server_can_be_started_and_stopped_at_any_moment() -> None:
-    app = Health(Metrics().registry, {})
+    app = Health(Metrics(), {})
     await start_and_stop_often(lambda: HttpServer(app, host="127.0.0.1", port=0), workers=3, times=5)
 
 
