@@ -136,10 +136,14 @@ class Healed(Record, frozen=True, kw_only=True, tag="healed"):
 
 
 class Sample(Record, frozen=True, kw_only=True, tag="sample"):
-    """One instant of the counts in Redis, as a bystander read them in one transaction; ``in_flight`` are the leases."""
+    """One instant between ``asked_s`` and ``at_s``, read from Redis in one transaction by a bystander.
 
+    ``in_flight`` are the leases; ``counts`` the ``counts`` hash, by sku: each state, ``joined``, ``admitted_total``.
+    """
+
+    asked_s: float
     in_flight: int
-    counts: dict[str, dict[str, int]]  # sku -> state, and "joined"
+    counts: dict[str, dict[str, int]]
 
 
 class Moved(Record, frozen=True, kw_only=True, tag="moved"):
@@ -179,13 +183,20 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Socket:
+    """A WebSocket from being asked for to its end; None while it was open as far as anybody knows."""
+
+    opened_s: float
+    ticket_id: str
+    closed_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame as a buyer heard it. ``socket`` is unique over all files, ``opened_s`` when that socket was asked for."""
+    """A frame as a buyer heard it."""
 
     at_s: float
-    ticket_id: str
-    socket: tuple[int, int]
-    opened_s: float
+    socket: Socket
     frame: AnyFrame
 
 
@@ -205,6 +216,7 @@ class History:
     began: list[Began] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     acts: list[Call] = field(default_factory=list)
+    sockets: list[Socket] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
     faults: list[Trouble] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
@@ -216,23 +228,29 @@ class History:
 def read(paths: Iterable[Path]) -> History:
     """One history of all the files; raises ``HistoryError`` for a line that is none, unless it is a torn last one."""
     history = History()
-    for at, path in enumerate(sorted(paths)):
+    for path in sorted(paths):
         lines = _lines(path, history)
         try:
-            gather(lines, history, file=at)
+            gather(lines, history)
         except (ValueError, LookupError) as error:
             raise HistoryError(f"{path}: {error}") from error
     if not history.began:
         raise HistoryError("there is no history: name a file that a recorder has written")
-    for each in (history.calls, history.acts):
-        each.sort(key=lambda call: call.sent.at_s)
-    history.faults.sort(key=lambda trouble: trouble.fault.at_s)
-    for timed in (history.frames, history.samples, history.moved, history.rests):
-        timed.sort(key=lambda record: record.at_s)
+    order(history)
     return history
 
 
-def gather(records: Iterable[AnyRecord], history: History, *, file: int = 0) -> None:
+def order(history: History) -> None:
+    """Put each list into the order of time."""
+    for calls in (history.calls, history.acts):
+        calls.sort(key=lambda call: call.sent.at_s)
+    history.faults.sort(key=lambda trouble: trouble.fault.at_s)
+    history.sockets.sort(key=lambda socket: socket.opened_s)
+    for timed in (history.frames, history.samples, history.moved, history.rests):
+        timed.sort(key=lambda record: record.at_s)
+
+
+def gather(records: Iterable[AnyRecord], history: History) -> None:
     """Add the records of one file, in their order. Raises ``ValueError`` or ``LookupError`` where they do not fit."""
     of: dict[type[AnyRecord], list[Any]] = defaultdict(list)
     for record in records:
@@ -245,12 +263,13 @@ def gather(records: Iterable[AnyRecord], history: History, *, file: int = 0) -> 
     for sent in of[Sent]:
         calls = history.calls if sent.what in BUYER_CALLS else history.acts
         calls.append(Call(sent, answers.get(sent.call)))
-    sockets = {opening.socket: opening for opening in of[Opening]}
+    closed = {each.socket: each.at_s for each in of[Closed]}
+    sockets = {each.socket: Socket(each.at_s, each.ticket_id, closed.get(each.socket)) for each in of[Opening]}
+    history.sockets += sockets.values()
     shared = {each.shared: _frame(each.frame) for each in of[Shared]}
     for heard in of[Heard]:
-        opening = sockets[heard.socket]
         frame = shared[heard.shared] if heard.shared else _frame(heard.frame)
-        history.frames.append(Frame(heard.at_s, opening.ticket_id, (file, heard.socket), opening.at_s, frame))
+        history.frames.append(Frame(heard.at_s, sockets[heard.socket], frame))
     ends = {healed.fault: healed.at_s for healed in of[Healed]}
     history.faults += (Trouble(fault, ends.get(fault.fault)) for fault in of[Fault])
     history.began += of[Began]

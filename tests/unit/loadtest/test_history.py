@@ -30,7 +30,7 @@ def test_what_is_recorded_is_read_again(tmp_path: Path) -> None:
         recorder.closed(socket, code=1006)
         fault = recorder.fault("kill", target="redis", lost="some")
         recorder.healed(fault)
-        recorder.write(Sample(at_s=1.0, in_flight=0, counts={"seat": {"joined": 1, "WAITING": 1}}))
+        recorder.write(Sample(asked_s=0.9, at_s=1.0, in_flight=0, counts={"seat": {"joined": 1, "WAITING": 1}}))
         recorder.write(Moved(at_s=1.0, ticket_ids=("t-1",)))
         recorder.rest(rested=True)
     whole = read(tmp_path.glob("*.jsonl"))
@@ -44,7 +44,7 @@ def test_what_is_recorded_is_read_again(tmp_path: Path) -> None:
     assert (status.answer, status.received_s) == (None, None)
     (frame,) = whole.frames
     assert isinstance(frame.frame, TicketFrame)
-    assert frame.opened_s <= frame.at_s
+    assert frame.socket.opened_s <= frame.at_s
     (trouble,) = whole.faults
     assert trouble.fault.lost == "some"
     assert trouble.until_s is not None
@@ -58,7 +58,7 @@ def test_a_frame_for_everybody_is_written_once_and_heard_by_each(tmp_path: Path)
             recorder.heard(recorder.opening(ticket_id), PROGRESS)
     assert path.read_bytes().count(b'"server_time"') == 1
     heard = read([path]).frames
-    assert [frame.ticket_id for frame in heard] == ["t-1", "t-2", "t-3"]
+    assert [frame.socket.ticket_id for frame in heard] == ["t-1", "t-2", "t-3"]
     assert all(isinstance(frame.frame, ProgressFrame) for frame in heard)
 
 
