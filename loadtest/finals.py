@@ -15,7 +15,7 @@ class FinalsError(Exception):
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A ticket's record in Redis."""
+    """A ticket's record in Redis. ``back``: it was admitted and went back to the line, once at least."""
 
     state: str
     sku: str
@@ -24,6 +24,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     arrival: int
     number: int = 0
     tries: int = 0
+    back: bool = False
     units: tuple[int, ...] = ()
     slots: tuple[int, ...] = ()
     reason: str = ""

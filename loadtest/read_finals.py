@@ -105,6 +105,7 @@ def _ticket(record: TicketRecord) -> Ticket:
         arrival=record.arrival,
         number=record.number,
         tries=record.tries,
+        back=bool(record.back),
         units=record.units,
         slots=record.slots,
         reason=record.reason,

@@ -1,0 +1,1 @@
+"""The eight invariants of the design, each decided by one function over one ``Case``."""
