@@ -74,3 +74,11 @@ def ticket_id_for(sale_id: str, sku: str, buyer_id: str, request_id: str) -> str
     A name-based UUID (RFC 9562, version 5). No part can contain the newline that separates them.
     """
     return str(uuid.uuid5(_REQUESTS, f"{sale_id}\n{sku}\n{buyer_id}\n{request_id}"))
+
+
+def readmission_of(sale_id: str, ticket_id: str) -> str:
+    """The ticket that a RELEASED one is readmitted as, so that it is readmitted once (rule S2).
+
+    Everybody who knows the old ticket works it out, and no request of a client can have it: those have four parts.
+    """
+    return str(uuid.uuid5(_REQUESTS, f"{sale_id}\n{ticket_id}\nreadmitted"))

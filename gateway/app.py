@@ -30,6 +30,7 @@ from gateway.joins import Joins
 from gateway.openapi import OPT, Doc, document
 from gateway.records import Records
 from gateway.routes.buyers import buyers
+from gateway.routes.dead_letters import dead_letters
 from gateway.routes.keys import keys
 from gateway.routes.operators import operators
 from gateway.routes.pages import pages
@@ -66,6 +67,7 @@ class Gateway:
                 *buyers(board, self.joins, self.tickets),
                 *operators(keyring, desk, body_timeout_s=body_timeout_s),
                 *reports(keyring, desk, room, self.tallies, self.records),
+                *dead_letters(keyring, room, self.records, body_timeout_s=body_timeout_s),
                 *keys(keyring, self.stored, body_timeout_s=body_timeout_s),
                 *pages(board, notifier_url=settings.notifier_url),
                 self._document(),

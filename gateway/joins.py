@@ -16,7 +16,7 @@ from fairline import ids
 from fairline.errors import FairlineError, OverloadedError
 from fairline.runtime.metrics import Metrics
 from fairline.store.room import Join, Room, Ticket
-from fairline.tokens import Claims, TokenKeys
+from fairline.tokens import TokenKeys
 from gateway.batches import Batcher
 from gateway.board import Board, Seen
 from gateway.bodies import BUYERS_LIMIT_BYTES, Body, ClientGoneError, header, invalid
@@ -24,6 +24,7 @@ from gateway.problems import Headers, Problem, of_error
 from gateway.schemas import JoinAnswer, JoinRequest
 from gateway.settings import GatewaySettings
 from gateway.tallies import Tallies
+from gateway.tickets import claims_of
 
 _KEY: Final = re.compile(r"[!-~]{1,128}")
 _LONGEST_TO_OPENING_S: Final = 60  # of Retry-After before the opening: times of opening get changed
@@ -139,18 +140,10 @@ class Joins:
         return Problem(code)
 
     def _ticket(self, sale_id: str, ticket: Ticket, *, told: bool) -> JoinAnswer:
-        claims = Claims(
-            sale_id=sale_id,
-            sku=ticket.sku,
-            buyer_id=ticket.buyer_id,
-            ticket_id=ticket.ticket_id,
-            arrival=ticket.arrival,
-            number=ticket.number,
-        )
         path = f"/sales/{sale_id}/tickets/{ticket.ticket_id}"
         return JoinAnswer(
             ticket_id=ticket.ticket_id,
-            token=self._tokens.sign(claims) if told else None,
+            token=self._tokens.sign(claims_of(sale_id, ticket)) if told else None,
             arrival=ticket.arrival,
             number=ticket.number,
             epoch=ticket.epoch,

@@ -14,13 +14,14 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 
 from fairline import ids
 from gateway.problems import KINDS
-from gateway.schemas import KeyName, ProblemAnswer
+from gateway.schemas import DeadLetterId, KeyName, ProblemAnswer
 
 OPT: Final = "doc"
 _PATH_TYPES: Final[Mapping[str, Any]] = {
     "sale_id": ids.SaleId,
     "ticket_id": ids.TicketId,
     "sku": ids.Sku,
+    "dead_letter_id": DeadLetterId,
     "name": KeyName,
     "path": str,
 }

@@ -19,6 +19,9 @@ KeyName = Annotated[
 ]
 Outlook = Annotated[str, Meta(description="available, all_reserved or sold_out")]
 Role = Literal["viewer", "operator", "admin"]
+DeadLetterId = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,299}$(?!\n)", description="as the list names it")
+]
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,8 +62,20 @@ class JoinAnswer(Outgoing, frozen=True, kw_only=True):
     ws_url: str
 
 
+class NewTicket(Outgoing, frozen=True, kw_only=True):
+    """The ticket that stands for a RELEASED one, for its owner."""
+
+    ticket_id: TicketId
+    token: str
+    status_url: str
+    ws_url: str
+
+
 class TicketAnswer(Outgoing, frozen=True, kw_only=True):
-    """A ticket as its buyer sees it. ``outcome`` is the state once it is final; ``next_poll_s`` is null then."""
+    """A ticket as its buyer sees it. ``outcome`` is the state once it is final.
+
+    ``next_poll_s`` is null then, unless the buyer may still be readmitted: ``readmitted_as`` is the new ticket.
+    """
 
     ticket_id: TicketId
     sale_id: SaleId
@@ -78,6 +93,7 @@ class TicketAnswer(Outgoing, frozen=True, kw_only=True):
     epoch: int
     next_poll_s: float | None
     changed_at: datetime
+    readmitted_as: NewTicket | None
 
 
 class PublicItem(Outgoing, frozen=True, kw_only=True):
@@ -269,6 +285,60 @@ class KeyList(Outgoing, frozen=True, kw_only=True):
     """All operator keys by name. The one of FAIRLINE_OPERATOR_KEY is not stored and not listed."""
 
     keys: tuple[KeyRow, ...]
+
+
+class DeadLetterRow(Outgoing, frozen=True, kw_only=True):
+    """A record that was given up. ``verdict`` is that of its order, null for none; ``reason`` of the last attempt."""
+
+    id: DeadLetterId
+    kind: Literal["order", "result", "sale", "ticket"]
+    state: Literal["open", "replayed", "readmitted", "discarded"]
+    sale_id: str | None
+    ticket_id: str | None
+    verdict: Literal["confirmed", "failed"] | None
+    reason: str
+    attempts: int
+    given_up_at: datetime | None
+    readmitted_as: str | None
+    handled_at: datetime | None
+
+
+class DeadLetter(DeadLetterRow, frozen=True, kw_only=True):
+    """The same with the record. Bytes that are no UTF-8 are shown as escapes."""
+
+    topic: str
+    key: str | None
+    value: str
+    headers: tuple[tuple[str, str], ...]
+
+
+class DeadLetterList(Outgoing, frozen=True, kw_only=True):
+    """In the order in which they became known. Not ``complete``: there are more on their topics; ask again."""
+
+    dead_letters: tuple[DeadLetterRow, ...]
+    next: str | None
+    complete: bool
+
+
+class AuditRow(Outgoing, frozen=True, kw_only=True):
+    """Who did what to what, and why. ``request_id`` finds it in the log of the gateway."""
+
+    audit_id: int
+    at: datetime
+    operator: str
+    role: Role
+    action: str
+    subject: str
+    sale_id: str | None
+    reason: str
+    request_id: str
+
+
+class AuditLog(Outgoing, frozen=True, kw_only=True):
+    """The latest first; ``next`` is the ``cursor`` of the page after, null on the last."""
+
+    acts: tuple[AuditRow, ...]
+    next: str | None
 
 
 class ProblemAnswer(Outgoing, frozen=True, kw_only=True):

@@ -6,22 +6,26 @@ Status calls of one turn of the event loop are one script call, like joins: a cr
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 from litestar.types import Scope
 
 from fairline import clock
 from fairline.errors import FencedError
+from fairline.ids import readmission_of
+from fairline.states import SaleState, State
 from fairline.store.room import Room, Ticket
 from fairline.tokens import Claims, TokenKeys
 from gateway.batches import Batcher
 from gateway.board import Board, Seen
 from gateway.bodies import bearer
 from gateway.problems import Problem
-from gateway.schemas import TicketAnswer
+from gateway.schemas import NewTicket, TicketAnswer
 from gateway.settings import GatewaySettings
 
 SOON_S: Final = 1.0  # between two status calls of a ticket whose turn is near or has come
 LATE_S: Final = 10.0  # of one that has long to wait
 _SHARE: Final = 0.1  # of the expected wait
+READMISSION_S: Final = 30.0  # between two looks whether a RELEASED ticket's buyer was readmitted
 
 
 def next_poll_s(ticket: Ticket, eta_s: float | None) -> float | None:
@@ -33,6 +37,18 @@ def next_poll_s(ticket: Ticket, eta_s: float | None) -> float | None:
     return round(min(LATE_S, max(SOON_S, (ticket.position if eta_s is None else eta_s) * _SHARE)), 1)
 
 
+def claims_of(sale_id: str, ticket: Ticket) -> Claims:
+    """What the token of a ticket says."""
+    return Claims(
+        sale_id=sale_id,
+        sku=ticket.sku,
+        buyer_id=ticket.buyer_id,
+        ticket_id=ticket.ticket_id,
+        arrival=ticket.arrival,
+        number=ticket.number,
+    )
+
+
 class Tickets:
     """Reads and gives up tickets of all sales."""
 
@@ -40,6 +56,7 @@ class Tickets:
         self._room = room
         self._board = board
         self._tokens = tokens
+        self._settings = settings
         self.batcher: Batcher[tuple[str, str], Ticket | None] = Batcher(
             self._read_all,
             most=settings.batch_tickets,
@@ -51,7 +68,17 @@ class Tickets:
     async def status(self, scope: Scope, sale_id: str, ticket_id: str) -> TicketAnswer:
         """The ticket as it stands; raises ``Problem``."""
         claims, seen = await self._claims(scope, sale_id, ticket_id)
-        return _answer(sale_id, seen, await self.batcher.submit(sale_id, (ticket_id, claims.sku)))
+        ticket = await self.batcher.submit(sale_id, (ticket_id, claims.sku))
+        if ticket is None or ticket.state is not State.RELEASED:
+            return _answer(sale_id, seen, ticket)
+        # Whose token opens the old ticket may have the new one's: that is how its owner, and nobody else, learns of it.
+        new = await self.batcher.submit(sale_id, (readmission_of(sale_id, ticket_id), claims.sku))
+        may_come = new is None and seen.state in (SaleState.OPEN, SaleState.PAUSED)
+        return msgspec.structs.replace(
+            _answer(sale_id, seen, ticket),
+            next_poll_s=READMISSION_S if may_come else None,
+            readmitted_as=None if new is None else self._new_ticket(sale_id, new),
+        )
 
     async def leave(self, scope: Scope, sale_id: str, ticket_id: str) -> TicketAnswer:
         """The ticket in LEFT, again and again; raises ``Problem`` where it is not WAITING."""
@@ -72,6 +99,15 @@ class Tickets:
         if seen is None or claims.sku not in seen.rows:
             raise FencedError  # we signed for that sale, so there was one: Redis has lost it
         return claims, seen
+
+    def _new_ticket(self, sale_id: str, ticket: Ticket) -> NewTicket:
+        path = f"/sales/{sale_id}/tickets/{ticket.ticket_id}"
+        return NewTicket(
+            ticket_id=ticket.ticket_id,
+            token=self._tokens.sign(claims_of(sale_id, ticket)),
+            status_url=self._settings.gateway_url.rstrip("/") + path,
+            ws_url=self._settings.notifier_url.rstrip("/") + path,
+        )
 
     async def _read_all(self, sale_id: str, wanted: Sequence[tuple[str, str]]) -> list[Ticket | None]:
         return await self._room.read(sale_id, wanted)
@@ -99,4 +135,5 @@ def _answer(sale_id: str, seen: Seen, ticket: Ticket | None) -> TicketAnswer:
         epoch=ticket.epoch,
         next_poll_s=next_poll_s(ticket, eta_s),
         changed_at=clock.at(ticket.changed_ms),
+        readmitted_as=None,
     )

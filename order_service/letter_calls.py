@@ -24,7 +24,9 @@ from order_service.postgres import Postgres
 from order_service.problems import Problem, body_of, checked, limit_of, number_of, only, query_of, respond
 
 MOST_BODY_BYTES: Final = 8 * 1024
-_LETTER: Final = re.compile(r"/internal/dead-letters/([A-Za-z0-9._-]{1,300})(?:/(replay|readmit|readmitted|discard))?")
+_LETTER: Final = re.compile(
+    r"/internal/dead-letters/([A-Za-z0-9][A-Za-z0-9._-]{0,299})(?:/(replay|readmit|readmitted|discard))?"
+)
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@
 Fields of ``items``: ``stock`` (asked for), ``version`` (the operator's, of the last change), ``high`` (highest serial
 on sale), ``target`` (what high becomes once Postgres knows), ``asked`` (the sale's version that asked for it),
 ``next`` (first serial never taken), ``number`` (last place number given), ``served``, ``claims`` (units that ADMITTED
-tickets will take), ``back`` (units wanted by WAITING tickets that were admitted before).
+tickets will take), ``back`` (units wanted by WAITING tickets that were admitted before, or readmitted).
 """
 
 from collections.abc import Sequence

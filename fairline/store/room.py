@@ -21,6 +21,7 @@ from redis.exceptions import (
 
 from fairline import frames
 from fairline.errors import UnavailableError
+from fairline.ids import readmission_of
 from fairline.states import TERMINAL, State
 from fairline.store import keys as names
 from fairline.store.keys import SaleKeys
@@ -113,6 +114,12 @@ class LeaveReply(msgspec.Struct, array_like=True):
     record: TicketRecord | None = None
 
 
+class WordReply(msgspec.Struct, array_like=True):
+    """One word."""
+
+    word: str
+
+
 class ChangeReply(msgspec.Struct, array_like=True):
     """Answer of ``sale_change.lua``."""
 
@@ -186,6 +193,7 @@ class Room:
         self._look = Script("fairline.store", "look", LookReply)
         self._stats = Script("fairline.store", "stats", StatsReply)
         self._leave = Script("fairline.store", "leave", LeaveReply)
+        self._readmit = Script("fairline.store", "readmit", WordReply)
         self._tally = Script("fairline.store", "tally", NumberReply)
 
     async def sale_ids(self) -> list[str]:
@@ -251,6 +259,15 @@ class Room:
         with answering():
             reply = await self._leave(self.redis, keys, ticket_id=ticket_id, moved=keys.moved)
         return reply.word, ticket_of(ticket_id, reply.record, (0, 0), -1)
+
+    async def readmit(self, sale_id: str, ticket_id: str) -> str:
+        """READMITTED, SAME or why not: see ``readmit.lua``. The new ticket is ``ids.readmission_of`` the old one."""
+        skus = await self.skus(sale_id)
+        if skus is None:
+            return "UNKNOWN"
+        with answering():
+            new = readmission_of(sale_id, ticket_id)
+            return (await self._readmit(self.redis, SaleKeys(sale_id, skus), was=ticket_id, id=new, skus=skus)).word
 
     async def look(self, sale_id: str) -> LookReply | None:
         """How the sale stands; nothing for one that Redis does not know. Rows are in the order of ``skus``."""

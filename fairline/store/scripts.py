@@ -51,7 +51,7 @@ class TicketRecord(msgspec.Struct, array_like=True, kw_only=True):
     number: int
     lease: str
     tries: int
-    back: int  # 1 once a lease of it has ended: its claim to a unit stays (U3)
+    back: int  # 1 once a lease of it has ended, or it is readmitted: its claim to a unit stays (U3)
     units: tuple[int, ...]
     slots: tuple[int, ...]
     reason: str

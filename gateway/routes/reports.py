@@ -26,9 +26,9 @@ LISTED: Final = 100
 Query = Mapping[str, tuple[Any, str]]
 
 _VALUE: Final = re.compile(r"[A-Za-z0-9:._+-]{1,128}")
-_LIMIT: Final = (Annotated[int, Meta(ge=1, le=MOST_LISTED)], f"rows a page; {LISTED} where it is absent")
-_BY_ID: Final = {"limit": _LIMIT, "after": (str, "the `next` of the page before")}
-_BY_CURSOR: Final = {"limit": _LIMIT, "cursor": (str, "the `next` of the page before")}
+LIMIT: Final = (Annotated[int, Meta(ge=1, le=MOST_LISTED)], f"rows a page; {LISTED} where it is absent")
+_BY_ID: Final = {"limit": LIMIT, "after": (str, "the `next` of the page before")}
+_BY_CURSOR: Final = {"limit": LIMIT, "cursor": (str, "the `next` of the page before")}
 
 
 def _doc(summary: str, **more: Any) -> dict[str, Doc]:
@@ -49,7 +49,7 @@ def reports(
 
     @get("/admin/sales", guards=viewer, opt=_LIST)
     async def list_sales(request: AnyRequest) -> Response[bytes]:
-        query = _query(request, _BY_ID)
+        query = checked_query(request, _BY_ID)
         return answer(await desk.list(after=query.get("after", ""), limit=int(query.get("limit", LISTED))))
 
     @get("/admin/sales/{sale_id:str}", guards=viewer, opt=_SHOW)
@@ -75,7 +75,7 @@ def reports(
 
         @get(f"/admin/sales/{{sale_id:str}}/{path}", guards=viewer, opt=doc, name=f"read_{path}")
         async def pass_on(request: AnyRequest, sale_id: FromPath[str]) -> Response[bytes]:
-            query = _query(request, known_query)
+            query = checked_query(request, known_query)
             return answer(await records.ask(known(sale_id), what, query))
 
         return pass_on
@@ -97,7 +97,8 @@ def known(sale_id: str) -> str:
     return sale_id
 
 
-def _query(request: AnyRequest, known_query: Query) -> dict[str, str]:
+def checked_query(request: AnyRequest, known_query: Query) -> dict[str, str]:
+    """The query's parameters; raises ``Problem`` for one that is not known, or whose value cannot be."""
     query = dict(cast("Mapping[str, str]", request.query_params))
     for name, value in query.items():
         if name not in known_query or not _VALUE.fullmatch(value):
