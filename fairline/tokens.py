@@ -32,6 +32,8 @@ class Claims(msgspec.Struct, frozen=True):
     ticket_id: str
     arrival: int
     number: int
+    quantity: int = 1
+    fewer: bool = False  # whether fewer units are fine too (Q1)
 
 
 class TokenKeys(msgspec.Struct, frozen=True):
@@ -80,6 +82,9 @@ class TokenKeys(msgspec.Struct, frozen=True):
             "sku": claims.sku,
             "arr": claims.arrival,
             "num": claims.number,
+            # The usual case is left out: a token is sent with every question.
+            **({"qty": claims.quantity} if claims.quantity != 1 else {}),
+            **({"few": True} if claims.fewer else {}),
         }
         return jwt.encode(payload, self.secrets[self.signing], algorithm="HS256", headers={"kid": self.signing})
 
@@ -107,6 +112,8 @@ class TokenKeys(msgspec.Struct, frozen=True):
                 ticket_id=ticket_id,
                 arrival=said["arr"],
                 number=said["num"],
+                quantity=said.get("qty", 1),
+                fewer=said.get("few", False),
             )
         except (jwt.PyJWTError, KeyError, UnicodeError) as error:
             raise TokenError("this token is not a genuine token of this ticket") from error

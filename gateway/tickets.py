@@ -13,7 +13,7 @@ from fairline import clock
 from fairline.errors import FencedError
 from fairline.ids import readmission_of
 from fairline.states import SaleState, State
-from fairline.store.room import Room, Ticket
+from fairline.store.room import Room, Shown, Ticket
 from fairline.tokens import Claims, TokenKeys
 from gateway.batches import Batcher
 from gateway.board import Board, Seen
@@ -46,6 +46,8 @@ def claims_of(sale_id: str, ticket: Ticket) -> Claims:
         ticket_id=ticket.ticket_id,
         arrival=ticket.arrival,
         number=ticket.number,
+        quantity=ticket.asked or ticket.quantity,
+        fewer=ticket.asked > 0,
     )
 
 
@@ -64,18 +66,27 @@ class Tickets:
             most_waiting=settings.most_waiting,
             deadline_s=settings.deadline_s,
         )
+        self.showing: Batcher[Shown, Ticket | None] = Batcher(
+            self._room.show,
+            most=settings.batch_tickets,
+            in_flight=settings.in_flight_batches,
+            most_waiting=settings.most_waiting,
+            deadline_s=settings.deadline_s,
+        )
 
     async def status(self, scope: Scope, sale_id: str, ticket_id: str) -> TicketAnswer:
-        """The ticket as it stands; raises ``Problem``."""
+        """The ticket as it stands; raises ``Problem``. A lost ticket has its place again (D4)."""
         claims, seen = await self._claims(scope, sale_id, ticket_id)
         ticket = await self.batcher.submit(sale_id, (ticket_id, claims.sku))
+        if ticket is None or ticket.unseen or _came_earlier(claims, ticket):
+            ticket = await self.showing.submit(sale_id, _shown(claims))
         if ticket is None or ticket.state is not State.RELEASED:
-            return _answer(sale_id, seen, ticket)
+            return _answer(ticket_id, seen, ticket)
         # Whose token opens the old ticket may have the new one's: that is how its owner, and nobody else, learns of it.
         new = await self.batcher.submit(sale_id, (readmission_of(sale_id, ticket_id), claims.sku))
         may_come = new is None and seen.state in (SaleState.OPEN, SaleState.PAUSED)
         return msgspec.structs.replace(
-            _answer(sale_id, seen, ticket),
+            _answer(ticket_id, seen, ticket),
             next_poll_s=READMISSION_S if may_come else None,
             readmitted_as=None if new is None else self._new_ticket(sale_id, new),
         )
@@ -84,9 +95,13 @@ class Tickets:
         """The ticket in LEFT, again and again; raises ``Problem`` where it is not WAITING."""
         claims, seen = await self._claims(scope, sale_id, ticket_id)
         word, ticket = await self._room.leave(sale_id, ticket_id, claims.sku)
+        if word == "UNKNOWN":  # lost with Redis, perhaps: then there is a place to give up
+            found = await self.showing.submit(sale_id, _shown(claims))
+            if found is not None:
+                word, ticket = await self._room.leave(sale_id, found.ticket_id, claims.sku)
         if word == "NOT_WAITING" and ticket is not None:
             raise Problem("not_waiting", state=ticket.state)
-        return _answer(sale_id, seen, ticket)
+        return _answer(ticket_id, seen, ticket)
 
     async def _claims(self, scope: Scope, sale_id: str, ticket_id: str) -> tuple[Claims, Seen]:
         token = bearer(scope)
@@ -113,14 +128,32 @@ class Tickets:
         return await self._room.read(sale_id, wanted)
 
 
-def _answer(sale_id: str, seen: Seen, ticket: Ticket | None) -> TicketAnswer:
+def _shown(claims: Claims) -> Shown:
+    return Shown(
+        ticket_id=claims.ticket_id,
+        sku=claims.sku,
+        buyer_id=claims.buyer_id,
+        quantity=claims.quantity,
+        asked=claims.quantity if claims.fewer else 0,
+        arrival=claims.arrival,
+        number=claims.number,
+    )
+
+
+def _came_earlier(claims: Claims, ticket: Ticket) -> bool:
+    """Whether the ticket was lost, and the buyer joined again by the same request before showing this token."""
+    return claims.arrival < ticket.arrival and ticket.state in {State.WAITING, State.ADMITTED}
+
+
+def _answer(ticket_id: str, seen: Seen, ticket: Ticket | None) -> TicketAnswer:
+    """Under the id that was asked for, whichever ticket answers for it."""
     if ticket is None:
         raise Problem("unknown_ticket")
     ahead = None if ticket.position is None else ticket.position - 1
     eta_s = None if ahead is None else seen.eta_s(ticket.sku, ahead)
     return TicketAnswer(
-        ticket_id=ticket.ticket_id,
-        sale_id=sale_id,
+        ticket_id=ticket_id,
+        sale_id=seen.sale_id,
         sku=ticket.sku,
         state=ticket.state,
         outcome=ticket.state if ticket.final else None,

@@ -1,7 +1,7 @@
 --[[
 admit: lease the next tickets in line to one controller. By arrival over all skus, never more than pace, capacity,
 unclaimed units (L6) and the outbox allow. Who takes fewer claims what there is (Q1). The same lease again returns the
-same tickets (L1).
+same tickets (L1). Who has not come since the sale was rebuilt is met once and parked (D3).
 
 KEYS  1 meta       hash    the sale, its pace
       2 items      hash    stock and place numbers
@@ -13,6 +13,7 @@ KEYS  1 meta       hash    the sale, its pace
       8 grant      string  the tickets of this lease
       9* line      zset    one for each sku
       10* returned  zset    one for each sku
+      11* parked    zset    one for each sku
 ARGV  1 lease         text, random, made by the caller
       2 lease_ms      int
       3 most          int, tickets a call
@@ -49,10 +50,18 @@ if granted then
   return answer('ADMITTED', again, redis.call('ZCARD', keys.leases))
 end
 
-local meta = redis.call('HMGET', keys.meta, 'state', 'epoch', 'rate', 'capacity', 'tokens', 'filled_us', 'sale_id')
+local meta = redis.call('HMGET', keys.meta, 'state', 'epoch', 'rate', 'capacity', 'tokens', 'filled_us', 'sale_id',
+  'admit_from_us')
 local state, epoch, rate, capacity = meta[1], tonumber(meta[2]), tonumber(meta[3]), tonumber(meta[4])
 local in_flight = redis.call('ZCARD', keys.leases)
 if state ~= 'open' then return answer('NOT_OPEN', {}, in_flight) end
+-- P3: nobody for a window after the sale was rebuilt. A clock that went back since costs one window more, not for ever.
+local from_us = tonumber(meta[8] or 0)
+if now_us() < from_us then
+  local latest = now_us() + window_of(rate) * 1000000
+  if from_us > latest then redis.call('HSET', keys.meta, 'admit_from_us', string.format('%.0f', latest)) end
+  return answer('NOT_OPEN', {}, in_flight)
+end
 if redis.call('XLEN', keys.outbox) >= outbox_limit then return answer('OUTBOX_FULL', {}, in_flight) end
 
 local room = most
@@ -80,7 +89,7 @@ for at, sku in ipairs(skus) do
   local claims, high, target_high = numbers(keys.items, sku, 'claims', 'high', 'target')
   local admitted, reserved = numbers(keys.counts, sku, 'ADMITTED', 'RESERVED')
   local line = {
-    key = KEYS[8 + at], sku = sku, rank = 0, at = 1, page = {}, gone = {}, claimed = 0, admitted = 0,
+    key = KEYS[8 + at], parked = KEYS[8 + #skus + #skus + at], sku = sku, rank = 0, at = 1, page = {}, gone = {}, claimed = 0, admitted = 0,
     unclaimed = free_units(keys.items, sku, KEYS[8 + #skus + at]) - claims,
     may_come_back = admitted + reserved > 0 or target_high > high,
   }
@@ -97,15 +106,20 @@ local function first_line()
   return first
 end
 
-local now, out, ids, declined = now_ms(), {}, {}, 0
+local now, out, ids, others = now_ms(), {}, {}, 0 -- others: declined, or not there
 local deadline = now + lease_ms
-while #out < room and declined < most do
+while #out < room and others < most do
   local line = first_line()
   if not line then break end
   local id, ticket = line.id, line.ticket
   local wants, claims = ticket[F.quantity], ticket[F.quantity]
   if takes_fewer(ticket) then claims = math.min(wants, line.unclaimed) end
-  if claims <= line.unclaimed then
+  if ticket[F.lease] == UNSEEN then
+    redis.call('ZADD', line.parked, ticket[F.arrival], id)
+    line.gone[#line.gone + 1] = id
+    others = others + 1
+    next_of(line)
+  elseif claims <= line.unclaimed then
     ticket[F.quantity] = claims
     ticket[F.lease], ticket[F.tries] = lease, ticket[F.tries] + 1
     move(keys, id, ticket, 'admit', '', now)
@@ -123,7 +137,7 @@ while #out < room and declined < most do
     move(keys, id, ticket, 'decline', 'not_enough_left', now)
     post_ended(keys.outbox, 'ticket.declined.v1', meta[7], id, ticket, 'not_enough_left', now)
     line.gone[#line.gone + 1] = id
-    declined = declined + 1
+    others = others + 1
     next_of(line)
   end
 end

@@ -11,6 +11,7 @@ KEYS  1 meta     hash    the sale
       6 outbox   stream  facts for Kafka
       7* line       zset  one for each sku
       8* withdrawn  set   one for each sku
+      9* parked     zset  one for each sku
 ARGV  1 most          int, tickets a call
       2 outbox_limit  int, facts; a full outbox stops this too
       3 skus          packed list, in the order of the repeated keys
@@ -23,6 +24,7 @@ Returns {outcome, declined}
 -- include ended_fact
 -- include count_fact
 -- include sale_fact
+-- include unpark
 local keys = { meta = KEYS[1], items = KEYS[2], counts = KEYS[3], tickets = KEYS[4], live = KEYS[5], outbox = KEYS[6] }
 local most, outbox_limit, skus, channel = tonumber(ARGV[1]), tonumber(ARGV[2]), cmsgpack.unpack(ARGV[3]), ARGV[4]
 if fenced(keys.meta) then return answer('FENCED') end
@@ -33,8 +35,9 @@ if meta[1] ~= 'ended' then return answer('NOT_ENDED', 0) end
 local now, declined, epoch, under_way = now_ms(), 0, tonumber(meta[3]), 0
 local room = math.min(most, outbox_limit - redis.call('XLEN', keys.outbox))
 for at, sku in ipairs(skus) do
-  local line = KEYS[6 + at]
+  local line, parked = KEYS[6 + at], KEYS[6 + #skus + #skus + at]
   local last = room - declined
+  unpark(line, parked, last)
   for _, id in ipairs(last > 0 and redis.call('ZREVRANGE', line, 0, last - 1) or {}) do
     local ticket = load(keys.tickets, id)
     if ticket[F.back] == 1 then add(keys.items, sku .. ':back', -ticket[F.quantity]) end
@@ -45,7 +48,7 @@ for at, sku in ipairs(skus) do
   end
   advance(keys, sku, line, epoch)
   local admitted, reserved = numbers(keys.counts, sku, 'ADMITTED', 'RESERVED')
-  under_way = under_way + admitted + reserved + redis.call('ZCARD', line)
+  under_way = under_way + admitted + reserved + redis.call('ZCARD', line) + redis.call('ZCARD', parked)
 end
 write_counts()
 publish(channel)

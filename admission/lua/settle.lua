@@ -11,6 +11,7 @@ KEYS  1 meta       hash  the sale
       8 reserved   zset  RESERVED ticket -> next redrive
       9* line      zset  one for each sku
       10* returned  zset  one for each sku
+      11* parked    zset  one for each sku
 ARGV  1 verdicts  packed [[ticket_id, confirm or release, units, slots, reason], ...]
       2 skus      packed list, in the order of the repeated keys
       3 moved     channel of moved tickets
@@ -27,8 +28,10 @@ if fenced(keys.meta) then return answer('FENCED') end
 
 local epoch = tonumber(redis.call('HGET', keys.meta, 'epoch'))
 local now, settled, halted, touched = now_ms(), 0, false, {}
-local lines, returned = {}, {}
-for at, sku in ipairs(skus) do lines[sku], returned[sku] = KEYS[8 + at], KEYS[8 + #skus + at] end
+local lines, returned, parked = {}, {}, {}
+for at, sku in ipairs(skus) do
+  lines[sku], returned[sku], parked[sku] = KEYS[8 + at], KEYS[8 + #skus + at], KEYS[8 + #skus + #skus + at]
+end
 
 local function set_of(list)
   local set = {}
@@ -63,6 +66,7 @@ local function settle(id, ticket, event, units, slots, reason)
   local who = sku .. ':' .. ticket[F.buyer]
   if ticket[F.state] == 'WAITING' then
     redis.call('ZREM', lines[sku], id)
+    redis.call('ZREM', parked[sku], id)
     if ticket[F.back] == 1 then add(keys.items, sku .. ':back', -quantity) end
     touched[sku] = true
   elseif ticket[F.state] == 'ADMITTED' then

@@ -8,12 +8,14 @@ KEYS  1 meta       hash  the sale
       5 live       hash  sku:buyer -> live ticket
       6* line      zset  one for each sku
       7* returned  zset  one for each sku
+      8* parked    zset  one for each sku
 ARGV  1 most   int, tickets a sku and call
       2 skus   packed list, in the order of the repeated keys
       3 moved  channel of moved tickets
 Returns {DONE, swept}
       DONE  so many tickets are SOLD_OUT
 --]]
+-- include unpark
 local keys = { meta = KEYS[1], items = KEYS[2], counts = KEYS[3], tickets = KEYS[4], live = KEYS[5] }
 local most, skus, channel = tonumber(ARGV[1]), cmsgpack.unpack(ARGV[2]), ARGV[3]
 if fenced(keys.meta) then return answer('FENCED') end
@@ -26,6 +28,7 @@ for at, sku in ipairs(skus) do
   local high, target_high = numbers(keys.items, sku, 'high', 'target')
   local admitted, reserved = numbers(keys.counts, sku, 'ADMITTED', 'RESERVED')
   if outlook(free_units(keys.items, sku, returned), admitted, reserved, target_high > high) == 'sold_out' then
+    unpark(line, KEYS[5 + #skus + #skus + at], most)
     for _, id in ipairs(redis.call('ZREVRANGE', line, 0, most - 1)) do
       local ticket = load(keys.tickets, id)
       if ticket[F.back] == 1 then add(keys.items, sku .. ':back', -ticket[F.quantity]) end

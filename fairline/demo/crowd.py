@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from fairline.demo.http import Answer, Connection
-from fairline.demo.listener import Ear
+from fairline.demo.listener import Ear, status_of
 from fairline.demo.log import JOINED, LIVE, Call, Held, Log, PutOff, Told
 from fairline.demo.scenario import Scenario
 
@@ -45,19 +45,9 @@ class _Problem(msgspec.Struct):
     code: str
 
 
-class _Status(msgspec.Struct):
-    """What a ticket's status answers, as far as it is compared."""
-
-    ticket_id: str
-    state: str
-    reason: str | None = None
-    units: tuple[int, ...] = ()
-
-
 _encode: Final = msgspec.json.Encoder().encode
 _joined: Final = msgspec.json.Decoder(_Joined).decode
 _problem: Final = msgspec.json.Decoder(_Problem).decode
-_status: Final = msgspec.json.Decoder(_Status).decode
 
 
 class Crowd:
@@ -173,7 +163,7 @@ class Crowd:
                 if answer is None or answer.status != 200:  # noqa: PLR2004 - HTTP's word for yes
                     held.trouble.append(f"its status could not be had: {_code(answer) if answer else 'no answer'}")
                     continue
-                said = _status(answer.body)
+                said = status_of(answer.body)
                 held.told.append(Told(time.monotonic(), "status", said.state, said.reason, said.units))
 
     async def _until_answered(self, ask: Callable[[], Awaitable[Answer]], call: Call, deadline: float) -> Answer | None:

@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from functools import lru_cache
-from typing import Final, cast
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,6 +19,7 @@ from websockets.protocol import State as SocketState
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
+from fairline.demo.http import Connection
 from fairline.demo.log import Held, Log, Place, Told
 from fairline.frames import SUBPROTOCOL, ByeFrame, CloseCode, ProgressFrame, TicketFrame, position
 from fairline.states import State
@@ -26,14 +27,26 @@ from fairline.states import State
 HANDSHAKE_WITHIN_S: Final = 15.0
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 2.0
+ASK_WITHIN_S: Final = 2.0
 LOST: Final = 1006  # what RFC 6455 calls a connection that ended without a close frame
-_NOT_AGAIN: Final = (CloseCode.BAD_TOKEN, CloseCode.NOT_FOUND, CloseCode.GARBAGE)
+_NOT_AGAIN: Final = (CloseCode.BAD_TOKEN, CloseCode.GARBAGE)
+_OK, _NO_SUCH_TICKET = 200, 404
+
+
+class Status(msgspec.Struct):
+    """What a ticket's status answers, as far as it is compared."""
+
+    ticket_id: str
+    state: str
+    reason: str | None = None
+    units: tuple[int, ...] = ()
 
 
 class _Kind(msgspec.Struct):
     type: str
 
 
+status_of: Final = msgspec.json.Decoder(Status).decode
 _kind: Final = msgspec.json.Decoder(_Kind).decode
 _ticket: Final = msgspec.json.Decoder(TicketFrame).decode
 _bye: Final = msgspec.json.Decoder(ByeFrame).decode
@@ -49,6 +62,7 @@ class _Wire(asyncio.Protocol):
         self.opened.add_done_callback(_seen)  # where nobody waits any more
         self.over: asyncio.Future[int] = loop.create_future()
         self.retry_after_ms: int | None = None
+        self.older = asyncio.Event()  # the ticket is of before a rebuild of the sale: its status is to be asked (D3)
         log.connections += 1
         self._held, self._log, self._connection = held, log, log.connections
         self._transport: asyncio.Transport | None = None
@@ -114,7 +128,9 @@ class _Wire(asyncio.Protocol):
             case "progress":
                 progress = _progress(data)
                 place = progress.items.get(held.sku)
-                if place is not None and held.number and held.state == State.WAITING:
+                if progress.epoch > held.epoch and progress.items and held.state == State.WAITING:
+                    self.older.set()
+                elif place is not None and held.number and held.state == State.WAITING:
                     stands = position(number=held.number, served=place.served, older=place.older)
                     held.places.append(Place(at_s, self._connection, stands))
             case "bye":
@@ -142,7 +158,7 @@ class Ear:
                 code, pause_s = await self._once(held)
                 if held.outcome is not None:
                     return
-                if code in _NOT_AGAIN:
+                if (code == CloseCode.NOT_FOUND and await self._ask(held) == _NO_SUCH_TICKET) or code in _NOT_AGAIN:
                     held.trouble.append(f"the socket was closed with {code}")
                     return
                 failures = failures + 1 if pause_s is None else 0
@@ -159,7 +175,7 @@ class Ear:
                     lambda: _Wire(held.ws_url, held, self._log), parts.hostname or "127.0.0.1", parts.port or 80
                 )
                 await wire.opened
-            code = await wire.over
+            code = await self._hear_out(wire, held)
         except OSError:
             return LOST, None
         else:
@@ -167,3 +183,30 @@ class Ear:
         finally:
             if wire is not None:
                 wire.close()
+
+    async def _hear_out(self, wire: _Wire, held: Held) -> int:
+        """Until the connection is over. A ticket of before a rebuild asks its status, so that its buyer is seen."""
+        while not wire.over.done():
+            older = asyncio.create_task(wire.older.wait())
+            either: set[asyncio.Future[Any]] = {wire.over, older}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            older.cancel()
+            if wire.older.is_set() and not wire.over.done():
+                await asyncio.sleep(random.uniform(0, ASK_WITHIN_S))  # noqa: S311 - not all at the same moment
+                await self._ask(held)
+                wire.older.clear()
+        return wire.over.result()
+
+    async def _ask(self, held: Held) -> int:
+        """Ask the status once, and note it; its HTTP status, 0 for no answer."""
+        parts = urlsplit(held.status_url)
+        try:
+            async with self._handshakes:
+                with Connection(held.status_url) as connection:
+                    answer = await connection.get(parts.path, token=held.token)
+        except OSError:
+            return 0
+        if answer.status == _OK:
+            said = status_of(answer.body)
+            held.told.append(Told(time.monotonic(), "status", said.state, said.reason, said.units))
+        return answer.status

@@ -96,6 +96,11 @@ class Held:
     trouble: list[str] = field(default_factory=list)
 
     @property
+    def epoch(self) -> int:
+        """In which the arrival was given."""
+        return self.arrival >> 40
+
+    @property
     def outcome(self) -> Told | None:
         """The first final state that was told, if any."""
         return next((told for told in self.told if told.final), None)

@@ -12,9 +12,12 @@
     fairline:{S}:leases          zset    ADMITTED ticket -> deadline, ms             admit, every move out of ADMITTED
     fairline:{S}:reserved        zset    RESERVED ticket -> next redrive, ms         reserve, redrive, settle
     fairline:{S}:outbox          stream  facts not yet on Kafka                      every script with a fact
+    fairline:{S}:aliases         hash    lost ticket -> the ticket that answers       show
+    fairline:{S}:recovery        string  who rebuilds the sale, on which Redis (D2)  claim; expires
     fairline:{S}:relay           string  which relay works now (saves work only)     relay; expires
     fairline:{S}:grant:LEASE     string  the tickets of one admit call (L1)          admit; expires
     fairline:{S}:line:SKU        zset    WAITING ticket -> arrival                   join, admit, leave, sweep, ...
+    fairline:{S}:parked:SKU      zset    the same, of those not there (D3)           admit, show, sweep, ...
     fairline:{S}:returned:SKU    zset    free serials that were held before (U1)     reserve, settle, stock
     fairline:{S}:withdrawn:SKU   set     serials taken off sale                      stock
 
@@ -54,9 +57,12 @@ class SaleKeys:
         self.leases = f"{at}leases"
         self.reserved = f"{at}reserved"
         self.outbox = f"{at}outbox"
+        self.aliases = f"{at}aliases"
+        self.recovery = f"{at}recovery"
         self.relay = f"{at}relay"
         self.grant = f"{at}grant:{lease}"
         self.line = tuple(f"{at}line:{sku}" for sku in self.skus)
+        self.parked = tuple(f"{at}parked:{sku}" for sku in self.skus)
         self.returned = tuple(f"{at}returned:{sku}" for sku in self.skus)
         self.withdrawn = tuple(f"{at}withdrawn:{sku}" for sku in self.skus)
         self.moved = f"{at}moved"

@@ -28,6 +28,7 @@ from fairline.store.keys import SaleKeys
 from fairline.store.scripts import Script, TicketRecord
 
 ARRIVALS_AN_EPOCH: Final = 2**40
+UNSEEN: Final = "unseen"  # as the scripts' prelude has it
 
 
 class Join(NamedTuple):
@@ -56,6 +57,18 @@ class JoinReply(msgspec.Struct, array_like=True):
     epoch: int
     places: list[tuple[int, int]]
     results: list[JoinResult]
+
+
+class Shown(NamedTuple):
+    """What a genuine token says of its ticket, for ``show``. ``asked`` as in ``Ticket``."""
+
+    ticket_id: str
+    sku: str
+    buyer_id: str
+    quantity: int
+    asked: int
+    arrival: int
+    number: int
 
 
 class ReadResult(msgspec.Struct, array_like=True):
@@ -150,6 +163,8 @@ class Ticket(msgspec.Struct, frozen=True):
     reason: str | None
     changed_ms: int
     position: int | None
+    asked: int = 0  # units asked for, where fewer are fine (Q1); else 0
+    unseen: bool = False  # its buyer has not come since the sale was rebuilt (D3)
 
     @property
     def final(self) -> bool:
@@ -164,7 +179,8 @@ def ticket_of(ticket_id: str, record: TicketRecord | None, place: tuple[int, int
     state = State(record.state)
     served, older = place
     position = None
-    if state is State.WAITING:
+    unseen = record.lease == UNSEEN
+    if state is State.WAITING and not unseen:
         position = rank + 1 if rank >= 0 else frames.position(number=record.number, served=served, older=older)
     return Ticket(
         ticket_id=ticket_id,
@@ -179,6 +195,8 @@ def ticket_of(ticket_id: str, record: TicketRecord | None, place: tuple[int, int
         reason=record.reason or None,
         changed_ms=record.changed_ms,
         position=position,
+        asked=record.asked,
+        unseen=unseen,
     )
 
 
@@ -190,6 +208,7 @@ class Room:
         self._skus: dict[str, tuple[tuple[str, str], ...]] = {}
         self._join = Script("fairline.store", "join", JoinReply)
         self._read = Script("fairline.store", "read", ReadReply)
+        self._show = Script("fairline.store", "show", JoinReply)
         self._look = Script("fairline.store", "look", LookReply)
         self._stats = Script("fairline.store", "stats", StatsReply)
         self._leave = Script("fairline.store", "leave", LeaveReply)
@@ -251,6 +270,22 @@ class Room:
         return [
             ticket_of(ticket_id, result.record, reply.places[at[sku]], result.rank)
             for result, (ticket_id, sku) in zip(reply.results, wanted, strict=True)
+        ]
+
+    async def show(self, sale_id: str, shown: Sequence[Shown]) -> list[Ticket | None]:
+        """The tickets of these tokens, each back in its place where Redis had lost it, its buyer there (D3, D4).
+
+        In this order; another ticket of the buyer's where that answers for it; nothing where no such ticket can be.
+        A second call finds everything done.
+        """
+        skus = tuple(dict.fromkeys(each.sku for each in shown))
+        at = {sku: index for index, sku in enumerate(skus)}
+        packed = [(each.ticket_id, at[each.sku] + 1, *each[2:]) for each in shown]
+        with answering():
+            reply = await self._show(self.redis, SaleKeys(sale_id, skus), shown=packed, skus=skus)
+        return [
+            ticket_of(result.ticket_id, result.record, reply.places[at[each.sku]], result.rank)
+            for result, each in zip(reply.results, shown, strict=True)
         ]
 
     async def leave(self, sale_id: str, ticket_id: str, sku: str) -> tuple[str, Ticket | None]:

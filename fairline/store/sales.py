@@ -11,6 +11,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from fairline.clock import at, to_ms
+from fairline.errors import FencedError
 from fairline.sale import Item, SaleDefinition, Validator
 from fairline.states import SaleState
 from fairline.store import keys as names
@@ -95,6 +96,7 @@ class Sales:
         self._create = Script("fairline.store", "sale_create", NumberReply)
         self._change = Script("fairline.store", "sale_change", ChangeReply)
         self._stock = Script("fairline.store", "stock", NumberReply)
+        self._halt = Script("fairline.store", "halt", NumberReply)
         self._adopt = Script("fairline.store", "adopt", NumberReply)
 
     @property
@@ -174,6 +176,15 @@ class Sales:
         with answering():
             text = await self._redis.hget(SaleKeys(sale_id).meta, "acked")
         return int(text or 0)
+
+    async def halt(self, sale_id: str, because: str) -> bool:
+        """Stop a sale until it has been rebuilt; whether it ran before. A second call changes nothing."""
+        try:
+            with answering():
+                await self._halt(self._redis, SaleKeys(sale_id), because=because)
+        except FencedError:
+            return False
+        return True
 
     async def adopt(self, was: str) -> list[str]:
         """Fence to this Redis every sale that was fenced to the one called ``was``; the ids of those.

@@ -49,7 +49,7 @@ class TicketRecord(msgspec.Struct, array_like=True, kw_only=True):
     quantity: int
     arrival: int
     number: int
-    lease: str
+    lease: str  # `unseen` while WAITING: its buyer has not come since the sale was rebuilt (D3)
     tries: int
     back: int  # 1 once a lease of it has ended, or it is readmitted: its claim to a unit stays (U3)
     units: tuple[int, ...]

@@ -52,7 +52,12 @@ _JOIN: Final = Doc(
 _STATUS: Final = Doc(
     summary="How a ticket stands",
     who="ticket",
-    answers={200: (TicketAnswer, "the ticket; Retry-After says when to ask again")},
+    answers={
+        200: (
+            TicketAnswer,
+            "the ticket; Retry-After says when to ask again. After a rebuild of the sale this brings a place back",
+        )
+    },
     problems=("unknown_ticket", *_AWAY),
 )
 _LEAVE: Final = Doc(

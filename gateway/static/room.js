@@ -186,7 +186,7 @@ function progress(frame) {
     const eta = frame.rate && frame.state === "open" ? ((position - 1) * share) / frame.rate : null;
     return take({ state: "WAITING", position, ahead: position - 1, eta_s: eta });
   }
-  if (ticket?.state === "WAITING" && !timers.older) timers.older = setTimeout(() => { timers.older = 0; readTicket(); }, 5000);
+  if (ticket?.state === "WAITING" && !timers.older) timers.older = setTimeout(() => { timers.older = 0; readTicket(); }, Math.random() * 5000); // D3: who asks is there
   draw();
 }
 
@@ -220,8 +220,9 @@ function connect() {
   one.onclose = ({ code }) => {
     if (socket !== one) return;
     socket = null;
-    if (code === 4401 || code === 4404) return readTicket(); // the status says what is wrong
-    later("connect", Math.max(pause, backoff()), connect);
+    if (code === 4401) return readTicket(); // the status says what is wrong
+    // 4404: the status may bring back a ticket that was lost
+    later("connect", Math.max(pause, code === 4404 ? jitter(5000) : backoff()), connect);
     later("ticket", jitter(500), readTicket);
     later("sale", jitter(SALE_EVERY_MS), readSale);
   };

@@ -80,14 +80,15 @@ def _faults_of_slots(header: Header, body: str) -> list[str]:
         faults.append(f"ARGV used: {sorted(used)}; declared: {header.args}")
     fixed = {int(number) for number in re.findall(r"KEYS\[(\d+)\]", body)}
     # A repeated group is reached as KEYS[before + at], the next one as KEYS[before + #skus + at]; a script of one
-    # sku may name its slot; sale_fact's slice(before, #skus) is the whole group after that slot.
+    # sku may name its slots; sale_fact's slice(before, #skus) is the whole group after that slot.
     plain = set(range(1, len(header.keys) + 1))
     first = len(header.keys)
     groups = re.findall(r"KEYS\[(\d+)((?: \+ #skus)*) \+ at\]", body)
     groups += re.findall(r"slice\((\d+)((?: \+ #skus)*), #skus\)", body)
     reached = {(int(before), hops.count("#skus")) for before, hops in groups}
-    reached |= {(first, 0)} if first + 1 in fixed and header.repeated else set()
-    if fixed - ({first + 1} if header.repeated else set()) != plain:
+    named = {first + 1 + hop for hop in range(len(header.repeated))} & fixed
+    reached |= {(first, number - first - 1) for number in named}
+    if fixed - named != plain:
         faults.append(f"KEYS used: {sorted(fixed)}; declared: {header.keys}")
     if reached != {(first, hop) for hop in range(len(header.repeated))}:
         faults.append(f"groups of KEYS used: {sorted(reached)}; declared after {first}: {header.repeated}")
@@ -204,9 +205,10 @@ def test_the_fence_is_asked_before_anything_is_written(package: str, name: str) 
     if name == "adopt":
         assert "redis.call('HGET', meta, 'fence') ~= was" in body
         return
-    asked = body.index("fenced(")
-    written = re.search(r"'(HSET|HDEL|HINCRBY|ZADD|ZREM|SADD|SREM|SET|XADD|PUBLISH|DEL)'", body)
-    assert written is None or asked < written.start()
+    asked = re.search(r"\b(fenced|in_hand)\(", body)  # in_hand asks whether it is halted, and in the caller's hand
+    assert asked is not None
+    written = re.search(r"'(HSET|HDEL|HINCRBY|ZADD|ZREM|ZPOPMAX|SADD|SREM|SET|XADD|PUBLISH|DEL|UNLINK)'", body)
+    assert written is None or asked.start() < written.start()
 
 
 def test_lua_has_the_very_table_of_moves_and_the_very_record() -> None:

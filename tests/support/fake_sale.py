@@ -28,6 +28,7 @@ class FakeSale:
         self.bad_joins: list[Answer] = []
         self.bad_sockets: list[Callable[[web.WebSocketResponse], Awaitable[object]]] = []
         self.before_end: list[Json] = []
+        self.statuses: list[str] = []
 
     async def join(self, request: web.Request) -> web.StreamResponse:
         key, body = request.headers["Idempotency-Key"], await request.json()
@@ -65,6 +66,7 @@ class FakeSale:
 
     async def status(self, request: web.Request) -> web.StreamResponse:
         assert request.headers["Authorization"].startswith("Bearer token-")
+        self.statuses.append(request.match_info["ticket"])
         return web.json_response(self.tickets[request.match_info["ticket"]])
 
     async def tell(self, request: web.Request) -> web.StreamResponse:

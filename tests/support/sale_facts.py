@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from fairline.states import LIVE, State
+from fairline.store.room import ARRIVALS_AN_EPOCH, UNSEEN
 from fairline.store.scripts import TicketRecord
 from tests.support.sale import SaleDriver
 
@@ -36,6 +37,7 @@ class Snapshot:
     leases: set[str]
     reserved: set[str]
     lines: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    parked: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
     returned: dict[str, set[int]] = field(default_factory=dict)
     withdrawn: dict[str, set[int]] = field(default_factory=dict)
 
@@ -50,6 +52,7 @@ class Snapshot:
             reads.zrange(keys.line[at], 0, -1, withscores=True)
             reads.zrange(keys.returned[at], 0, -1)
             reads.smembers(keys.withdrawn[at])
+            reads.zrange(keys.parked[at], 0, -1, withscores=True)
         meta, items, counts, tickets, live, held, leases, reserved, *by_sku = await reads.execute()
         found = cls(
             limit=sale.definition.per_buyer_limit,
@@ -63,8 +66,9 @@ class Snapshot:
             reserved={name.decode() for name in reserved},
         )
         for at, sku in enumerate(sale.skus):
-            line, returned, withdrawn = by_sku[3 * at : 3 * at + 3]
+            line, returned, withdrawn, parked = by_sku[4 * at : 4 * at + 4]
             found.lines[sku] = [(name.decode(), int(score)) for name, score in line]
+            found.parked[sku] = [(name.decode(), int(score)) for name, score in parked]
             found.returned[sku] = {int(serial) for serial in returned}
             found.withdrawn[sku] = {int(serial) for serial in withdrawn}
         return found
@@ -86,11 +90,12 @@ class Snapshot:
         states = Counter(f"{ticket.sku}:{ticket.state}" for ticket in all_of)
         reasons = Counter(f"{each.sku}:DECLINED:{each.reason}" for each in all_of if each.state == "DECLINED")
         joined = Counter(f"{ticket.sku}:joined" for ticket in all_of)
-        kept = {name: n for name, n in self.counts.items() if n and not any(word in name for word in _RUNNING)}
+        counted = {name: n for name, n in self.counts.items() if n}
+        kept = {name: n for name, n in counted.items() if not any(word in name for word in _RUNNING)}
         return [
             ("C1 counts by state", kept, dict(states)),
-            ("declined by reason", {name: n for name, n in self.counts.items() if ":DECLINED:" in name}, dict(reasons)),
-            ("joined", {name: n for name, n in self.counts.items() if name.endswith(":joined")}, dict(joined)),
+            ("declined by reason", {name: n for name, n in counted.items() if ":DECLINED:" in name}, dict(reasons)),
+            ("joined", {name: n for name, n in counted.items() if name.endswith(":joined")}, dict(joined)),
         ]
 
     def _buyers(self) -> list[tuple[str, Any, Any]]:
@@ -120,7 +125,7 @@ class Snapshot:
         rows: list[tuple[str, Any, Any]] = []
         for name, ticket in self.tickets.items():
             holds = ticket.quantity if ticket.state in {"RESERVED", "CONFIRMED"} else 0
-            leased = ticket.state in {"ADMITTED", "RESERVED"}
+            leased = ticket.state in {"ADMITTED", "RESERVED"} or (ticket.state, ticket.lease) == ("WAITING", UNSEEN)
             rows.append(
                 (f"units, slots of {ticket.state} {name}", (len(ticket.units), len(ticket.slots)), (holds,) * 2)
             )
@@ -133,11 +138,20 @@ class Snapshot:
         claims = sum(each.quantity for each in self.tickets.values() if each.sku == sku and each.state == "ADMITTED")
         served = self.items[f"{sku}:served"]
         return [
-            ("R1 line", self.lines[sku], line),
+            ("R1 line", sorted(self.lines[sku] + self.parked[sku], key=lambda pair: pair[1]), line),
+            ("D3 parked are unseen", [n for n, _ in self.parked[sku] if self.tickets[n].lease != UNSEEN], []),
+            ("parked and in line", {n for n, _ in self.parked[sku]} & {n for n, _ in self.lines[sku]}, set()),
             ("L6 claims", self.items.get(f"{sku}:claims", 0), claims),
             ("U3 back", self.items.get(f"{sku}:back", 0), sum(each.quantity for each in waiting.values() if each.back)),
-            (f"served {served}", [n for n, each in waiting.items() if not each.back and each.number <= served], []),
+            (
+                f"served {served}",
+                [n for n, each in waiting.items() if self._of_today(each) and not each.back and each.number <= served],
+                [],
+            ),
         ]
+
+    def _of_today(self, ticket: TicketRecord) -> bool:
+        return ticket.arrival >= int(self.meta["epoch"]) * ARRIVALS_AN_EPOCH
 
     def _units(self, sku: str) -> list[tuple[str, Any, Any]]:
         high, first, stock, target = (self.items[f"{sku}:{name}"] for name in ("high", "next", "stock", "target"))

@@ -77,11 +77,7 @@ local function join(id, line, buyer, quantity, fewer)
 
   seq = seq + 1
   line.number, line.joined = line.number + 1, line.joined + 1
-  local ticket = {}
-  ticket[F.state], ticket[F.sku], ticket[F.buyer], ticket[F.quantity] = 'WAITING', line.sku, buyer, quantity
-  ticket[F.arrival], ticket[F.number], ticket[F.lease], ticket[F.tries] = epoch * EPOCH + seq, line.number, '', 0
-  ticket[F.back], ticket[F.units], ticket[F.slots], ticket[F.reason] = 0, {}, {}, ''
-  ticket[F.joined_ms], ticket[F.changed_ms], ticket[F.sends], ticket[F.asked] = now, now, 0, fewer and quantity or 0
+  local ticket = new_ticket(line.sku, buyer, quantity, fewer and quantity or 0, epoch * EPOCH + seq, line.number, now)
   redis.call('HSET', keys.tickets, id, cmsgpack.pack(ticket))
   redis.call('HSET', keys.live, who, id)
   redis.call('ZADD', line.key, ticket[F.arrival], id)

@@ -7,7 +7,9 @@ import pytest
 
 from fairline.tokens import Claims, TokenKeys
 from tests.support.gateway import TOKEN_KEYS, Api, Reply
+from tests.support.rebuilt import rebuilt
 from tests.support.sale import SaleDriver
+from tests.support.sale_facts import faults_of
 
 
 async def joined(api: Api, sale_id: str, buyer: str, **more: Any) -> Any:
@@ -113,6 +115,34 @@ async def test_a_genuine_token_of_an_unknown_sale_says_that_redis_lost_it(api: A
     reply = await api.call("GET", f"/sales/gone/tickets/{ticket_id}", key=token)
     assert (reply.status, reply.code) == (503, "recovering")
     assert int(reply.headers["retry-after"]) >= 1
+
+
+async def test_d4_after_a_rebuild_a_status_call_brings_back_a_lost_ticket_and_says_that_its_buyer_is_there(
+    api: Api,
+) -> None:
+    sale = await SaleDriver.opened(api.redis, 5, per_buyer_limit=3)
+    anna, bert, carl = [await joined(api, sale.id, name, quantity=2) for name in ("anna", "bert", "carl")]
+    await rebuilt(sale, anna["ticket_id"], bert["ticket_id"], found=0)
+    back = (await status(api, sale.id, bert)).json
+    assert (back["state"], back["arrival"], back["position"], back["quantity"]) == ("WAITING", bert["arrival"], 1, 2)
+    assert (await status(api, sale.id, anna)).json["position"] == 1
+    assert (await status(api, sale.id, bert)).json["position"] == 2
+    assert await sale.admitted() == [anna["ticket_id"], bert["ticket_id"]]
+    assert (await status(api, sale.id, carl)).json["state"] == "WAITING"
+    assert await faults_of(sale) == []
+
+
+async def test_d4_a_lost_ticket_can_be_left_and_its_buyer_s_other_one_answers_for_it(api: Api) -> None:
+    sale = await SaleDriver.opened(api.redis, 5)
+    anna, bert = [await joined(api, sale.id, name) for name in ("anna", "bert")]
+    await rebuilt(sale, anna["ticket_id"], bert["ticket_id"], found=0)
+    assert (await leave(api, sale.id, anna)).json["state"] == "LEFT"
+    again = await joined(api, sale.id, "bert")
+    both = (await status(api, sale.id, bert)).json
+    assert (both["ticket_id"], both["arrival"], both["position"]) == (bert["ticket_id"], bert["arrival"], 1)
+    assert (await status(api, sale.id, again)).json["arrival"] == bert["arrival"]
+    assert (await sale.stats()).in_flight == 0
+    assert await faults_of(sale) == []
 
 
 async def test_a_crowd_that_asks_at_once_is_answered_each_with_its_own(api: Api) -> None:

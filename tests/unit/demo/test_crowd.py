@@ -1,5 +1,6 @@
 import asyncio
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 
@@ -159,19 +160,48 @@ async def test_a_socket_that_is_refused_for_good_is_not_opened_again() -> None:
     assert [held.trouble for held in log.tickets.values() if held.trouble] == [["the socket was closed with 4401"]]
 
 
-async def test_unknown_frames_are_ignored_and_progress_gives_a_place() -> None:
-    place = {"served": 0, "waiting": 6, "older": 0, "outlook": "available"}
-    progress = {
+async def test_a_ticket_that_the_notifier_does_not_know_is_asked_for_and_followed_if_it_is_back() -> None:
+    async def unknown(socket: web.WebSocketResponse) -> None:
+        await socket.close(code=CloseCode.NOT_FOUND)
+
+    async with fake_sale() as sale:
+        sale.bad_sockets = [unknown]
+        log = await played(sale)
+    assert len(sale.statuses) == 6 + 1, "all are asked in the end"
+    assert all(held.outcome and not held.trouble for held in log.tickets.values())
+
+
+async def test_a_ticket_of_before_a_rebuild_asks_its_status_and_takes_no_place_from_a_frame() -> None:
+    async with fake_sale() as sale:
+
+        async def rebuilt(socket: web.WebSocketResponse) -> None:
+            await socket.send_json(progress_of(epoch=1))
+            await eventually(lambda: sale.statuses)
+            await socket.close(code=CloseCode.TOO_OLD)
+
+        sale.bad_sockets = [rebuilt]
+        log = await played(sale)
+    assert len(sale.statuses) == 6 + 1
+    assert [held.places for held in log.tickets.values()] == [[]] * 6
+
+
+def progress_of(*, epoch: int) -> dict[str, Any]:
+    """How the line of ``item-1`` stands."""
+    return {
         "type": "progress",
         "sale_id": "fake",
         "state": "open",
         "message": None,
         "rate": None,
-        "epoch": 0,
+        "epoch": epoch,
         "tail": 6,
-        "items": {"item-1": place},
+        "items": {"item-1": {"served": 0, "waiting": 6, "older": 0, "outlook": "available"}},
         "server_time": "2027-01-01T00:00:00Z",
     }
+
+
+async def test_unknown_frames_are_ignored_and_progress_gives_a_place() -> None:
+    progress = progress_of(epoch=0)
     async with fake_sale() as sale:
         sale.before_end = [{"type": "weather", "sun": True}, progress]
         log = await played(sale)

@@ -2,6 +2,7 @@
 -- Python: F (field of a ticket record -> its index) and MOVES ("STATE:event" -> STATE).
 
 local EPOCH = 1099511627776 -- 2^40: score = epoch * 2^40 + n (R1)
+local UNSEEN = 'unseen' -- lease of a WAITING ticket whose buyer has not come since the sale was rebuilt (D3)
 
 -- The scores of earlier epochs end here, exclusively. Not by '..', which keeps 14 digits: too few from epoch 91 on.
 local function before_epoch(epoch)
@@ -29,6 +30,16 @@ end
 local function load(tickets, id)
   local packed = redis.call('HGET', tickets, id)
   return packed and cmsgpack.unpack(packed)
+end
+
+-- asked: what was asked for, where fewer units are fine too (Q1); else 0
+local function new_ticket(sku, buyer, quantity, asked, arrival, number, now)
+  local ticket = {}
+  ticket[F.state], ticket[F.sku], ticket[F.buyer], ticket[F.quantity] = 'WAITING', sku, buyer, quantity
+  ticket[F.arrival], ticket[F.number], ticket[F.lease], ticket[F.tries] = arrival, number, '', 0
+  ticket[F.back], ticket[F.units], ticket[F.slots], ticket[F.reason] = 0, {}, {}, ''
+  ticket[F.joined_ms], ticket[F.changed_ms], ticket[F.sends], ticket[F.asked] = now, now, 0, asked
+  return ticket
 end
 
 -- Where a ticket goes by an event, or nil: callers check before their first write (L7).
