@@ -24,6 +24,7 @@ COMMANDS = {
     "rate": "fairline.cli.sale:rate",
     "stock": "fairline.cli.sale:stock",
     "stats": "fairline.cli.sale:stats",
+    "reconcile": "fairline.cli.reconcile:reconcile",
     "key": "fairline.cli.keys:key",
 }
 _OVERVIEW = {"--help", "-h"}

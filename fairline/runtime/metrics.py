@@ -101,6 +101,19 @@ class Metrics:
             registry=in_here,
         )
 
+        self.differences = Gauge(
+            "fairline_differences",
+            "What Redis and Postgres do not agree on, by kind, when they were last compared",
+            ("sale", "kind"),
+            registry=in_here,
+        )
+        self.compared_at = Gauge(
+            "fairline_compared_timestamp_seconds",
+            "When a sale was last compared with Postgres",
+            ("sale",),
+            registry=in_here,
+        )
+
         # order_service
         self.written = Counter("fairline_orders_written", "Verdicts committed", ("verdict",), registry=in_here)
         self.write_s = Histogram(
@@ -169,5 +182,7 @@ class Metrics:
             self.redriven,
             self.settled,
             self.halted,
+            self.differences,
+            self.compared_at,
         ):
             metric.remove_by_labels({"sale": sale_id})

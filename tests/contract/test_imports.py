@@ -34,7 +34,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "aiokafka": ("fairline.stream",),
     "cramjam": (),
     "tenacity": ("fairline.runtime.retry",),
-    "aiohttp": ("admission.validators", "admission.records", "admission.desk", "admission.app", "gateway"),
+    "aiohttp": ("admission", "gateway"),
     "jwt": ("fairline.tokens",),
     "structlog": ("fairline.runtime.logs",),
     "pydantic_settings": ("fairline.runtime.settings",),
