@@ -24,7 +24,7 @@ OUTSIDERS: Final = ("fairline.cli", "fairline.local", "fairline.demo", "loadtest
 HOMES: Final[dict[str, tuple[str, ...]]] = {
     "litestar": ("gateway",),
     "uvicorn": ("fairline.runtime.health", "fairline.runtime.wire_limits"),
-    "uvloop": ("fairline.runtime.process",),
+    "uvloop": ("fairline.runtime.accepting",),
     "httptools": (),
     "websockets": ("notifier",),
     "asyncpg": ("order_service",),
