@@ -12,9 +12,11 @@ its own timetable; where that is much, the figures say nothing.
 
 import asyncio
 import random
+import secrets
 import sys
 import time
 from collections import Counter, deque
+from collections.abc import Iterator
 from typing import Final, cast
 
 import msgspec
@@ -25,6 +27,7 @@ MOST_S: Final = 60.0
 MOST_A_SECOND: Final = 50_000
 _END: Final = b"\r\n\r\n"
 _LENGTH: Final = b"content-length: "
+_BUYER: Final = b"01234567-00000001"
 
 
 class Stream(msgspec.Struct):
@@ -41,6 +44,7 @@ class Plan(msgspec.Struct):
     port: int
     seconds: float
     streams: list[Stream]
+    warm_s: float = 1.0  # before; nobody of then is counted, as connections are made that stay
     patience_s: float = 1.0
     seed: int = 1
 
@@ -135,38 +139,49 @@ class _Crowd:
         self.opening: set[asyncio.Task[None]] = set()
         self.waiting = 0
         self.behind_ms: list[float] = []
-        self._random = random.Random(plan.seed)
-        self._run = f"{self._random.getrandbits(32):08x}"
+        self.cpu_s = 0.0
+        self.began = time.perf_counter()
+        self._name = secrets.token_hex(4).encode()
 
     async def run(self) -> list[_Tally]:
-        tallies = [_Tally() for _ in self.plan.streams]
-        heads = [_head(stream, self.plan.port) for stream in self.plan.streams]
-        rates = [stream.rate for stream in self.plan.streams]
-        total, started = sum(rates), time.perf_counter()
-        due, n = started, 0
-        while True:
-            now = time.perf_counter()
+        plan = self.plan
+        tallies, before = [_Tally() for _ in plan.streams], _Tally()
+        requests = [_request(stream, plan.port) for stream in plan.streams]
+        timetable = self._timetable()
+        due, at = next(timetable)
+        counted, n = False, 0
+        while due < plan.warm_s + plan.seconds:
+            now = time.perf_counter() - self.began
+            if not counted and now >= plan.warm_s:
+                counted, self.cpu_s = True, time.process_time()
             while due <= now:
-                [at] = self._random.choices(range(len(rates)), rates)
                 n += 1
-                self._send(tallies[at], due, heads[at], n)
-                self.behind_ms.append((now - due) * 1000)
-                due += self._random.expovariate(total)
-            if due > started + self.plan.seconds:
-                break
+                head, tail = requests[at]
+                buyer = b"%s-%08d" % (self._name, n)
+                self._send(tallies[at] if counted else before, due, buyer.join((head, tail[0], tail[1])))
+                if counted:
+                    self.behind_ms.append((now - due) * 1000)
+                due, at = next(timetable)
             await asyncio.sleep(max(0.0, min(due - now, 0.001)))
+        self.cpu_s = time.process_time() - self.cpu_s
         deadline = time.perf_counter() + self.plan.patience_s + 2.0
-        while self.waiting and time.perf_counter() < deadline:
+        while self.waiting and time.perf_counter() < deadline:  # noqa: ASYNC110 - a load test may poll
             await asyncio.sleep(0.01)
         for line in list(self.open):
             line.close()
         await asyncio.sleep(0.05)
         return tallies
 
-    def _send(self, tally: _Tally, since: float, head: bytes, n: int) -> None:
+    def _timetable(self) -> Iterator[tuple[float, int]]:
+        """When the next buyer comes, in seconds from the start, and of which stream."""
+        draw, rates = random.Random(self.plan.seed), [stream.rate for stream in self.plan.streams]
+        total, due = sum(rates), 0.0
+        while True:
+            due += draw.expovariate(total)
+            yield due, 0 if len(rates) == 1 else draw.choices(range(len(rates)), rates)[0]
+
+    def _send(self, tally: _Tally, since: float, request: bytes) -> None:
         tally.sent += 1
-        buyer = b"%s-%08d" % (self._run.encode(), n)
-        request = head.replace(b"BUYER-BUYER-BUYER", buyer)
         while self.resting:
             line = self.resting.pop()
             if line.usable:
@@ -191,7 +206,7 @@ class _Crowd:
             self.waiting -= 1
 
     def heard(self, tally: _Tally, since: float, status: bytes) -> None:
-        took_ms = (time.perf_counter() - since) * 1000
+        took_ms = (time.perf_counter() - self.began - since) * 1000
         self.waiting -= 1
         tally.statuses[status.decode()] += 1
         if status == b"202":
@@ -201,12 +216,15 @@ class _Crowd:
                 tally.late += 1
 
 
-def _head(stream: Stream, port: int) -> bytes:
-    body = b'{"sku":"%s","buyer_id":"BUYER-BUYER-BUYER"}' % stream.sku.encode()
-    return (
+def _request(stream: Stream, port: int) -> tuple[bytes, tuple[bytes, bytes]]:
+    """The parts of a join between which its buyer stands, as key and as buyer."""
+    body, end = b'{"sku":"%s","buyer_id":"' % stream.sku.encode(), b'"}'
+    length = len(body) + len(_BUYER) + len(end)
+    head = (
         f"POST /sales/{stream.sale_id}/tickets HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n"
-        f"content-type: application/json\r\nidempotency-key: BUYER-BUYER-BUYER\r\ncontent-length: {len(body)}\r\n\r\n"
-    ).encode() + body
+        f"content-type: application/json\r\ncontent-length: {length}\r\nidempotency-key: "
+    )
+    return head.encode(), (b"\r\n\r\n" + body, end)
 
 
 def _at(sorted_ms: list[float], share: float) -> float:
@@ -237,12 +255,13 @@ def report(plan: Plan, tallies: list[_Tally], behind_ms: list[float], cpu_s: flo
 
 async def main(plan: Plan) -> Report:
     """Play a plan; raises ``ValueError`` for one that is out of bounds."""
-    if not (0 < plan.seconds <= MOST_S and 0 < sum(stream.rate for stream in plan.streams) <= MOST_A_SECOND):
+    if not (
+        0 < plan.seconds + plan.warm_s <= MOST_S and 0 < sum(stream.rate for stream in plan.streams) <= MOST_A_SECOND
+    ):
         raise ValueError(f"at most {MOST_S:g} s and {MOST_A_SECOND:,} joins a second")
-    cpu = time.process_time()
     crowd = _Crowd(plan)
     tallies = await crowd.run()
-    return report(plan, tallies, crowd.behind_ms, time.process_time() - cpu)
+    return report(plan, tallies, crowd.behind_ms, crowd.cpu_s)
 
 
 if __name__ == "__main__":

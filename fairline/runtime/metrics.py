@@ -43,6 +43,15 @@ class Metrics:
             buckets=_FAST_S,
             registry=in_here,
         )
+        self.under_way = Gauge("fairline_requests_under_way", "Requests being answered now", registry=in_here)
+        self.places = Gauge(
+            "fairline_requests_allowed",
+            "Requests that may be under way now: fewer while joins are slow",
+            registry=in_here,
+        )
+        self.shed = Counter(
+            "fairline_shed", "Requests refused because too many were under way already", registry=in_here
+        )
         self.joins = Counter(
             "fairline_joins", "Joins by their word (JOINED, SOLD_OUT, ...)", ("word",), registry=in_here
         )
