@@ -31,6 +31,9 @@ const REASONS = {
   already_bought: "You already have as many of these as one buyer may.",
   over_limit: "Together with what you have, that is more than one buyer may.",
   sale_closed: "The sale ended before it was your turn.",
+  not_writable: "It was refused when it was written down, which was not your doing. The shop may put you back at your old place: then it shows here, so keep this page or come back to it.",
+  unit_taken: "It turned out that it had been sold to somebody else.",
+  cancelled: "The shop cancelled it.",
   not_enough_left: "There are fewer left than you asked for. You may join again and ask for fewer.",
 };
 const REFUSALS = {
@@ -152,7 +155,8 @@ async function readTicket() {
   trouble(answer);
   if (answer.status === 200) take(answer.said);
   else if (answer.status === 404 || answer.status === 401) lost();
-  if (!mine.ticket || FINAL.has(mine.ticket.state)) return;
+  if (!mine.ticket) return;
+  if (FINAL.has(mine.ticket.state)) return mine.ticket.next_poll_s && later("ticket", jitter(mine.ticket.next_poll_s * 1000), readTicket);
   const live = socket?.readyState === WebSocket.OPEN && mine.ticket.epoch === sale?.epoch;
   const next = answer.status === 200 ? jitter((mine.ticket.next_poll_s ?? 2) * 1000) : backoff();
   if (!live) later("ticket", Math.max(next, answer.status === 200 ? 0 : answer.retry), readTicket);
@@ -160,6 +164,7 @@ async function readTicket() {
 
 function take(news) { // from status or WebSocket: the state is never older than what is known, and a place never grows
   const was = mine.ticket;
+  if (news.readmitted_as) return readmitted({ ...was, ...news, ...news.readmitted_as });
   const same = was.state === "WAITING" && news.state === "WAITING";
   mine.ticket = { ...was, ...news, token: was.token };
   if (same && was.position && news.position) mine.ticket.position = Math.min(was.position, news.position);
@@ -167,7 +172,15 @@ function take(news) { // from status or WebSocket: the state is never older than
   mine.ticket.first = Math.max(mine.ticket.first ?? 0, mine.ticket.position ?? 0);
   keep();
   draw();
-  if (FINAL.has(news.state)) settle();
+  if (FINAL.has(news.state) && news.state !== was.state) settle();
+}
+
+function readmitted(ticket) { // the shop gave a new ticket at the old place; its token came with the status of the old one
+  mine.ticket = { ...ticket, state: "WAITING", reason: null, units: [], position: null, readmitted_as: null, readmitted: true };
+  failures = 0;
+  keep();
+  follow();
+  draw();
 }
 
 function progress(frame) {
@@ -195,6 +208,7 @@ function settle() {
   socket?.close();
   socket = null;
   readSale();
+  if (mine.ticket.state === "RELEASED") later("ticket", jitter(1000), readTicket); // there may be a new ticket for it
 }
 
 function lost() { // the ticket is not there any more, or the token is not ours: start over
@@ -316,7 +330,8 @@ function drawTicket(ticket) {
   const halted = waiting && sale?.state === "paused";
   $("line").dataset.mood = halted ? "" : mood;
   text("state", halted ? "The line is paused" : title);
-  text("words", ticket.reason && REASONS[ticket.reason] ? `${words} ${REASONS[ticket.reason]}` : words);
+  const more = REASONS[ticket.reason] ?? (ticket.readmitted && waiting ? "The shop has put you back at your old place." : "");
+  text("words", more ? `${words} ${more}` : words);
   text("next", halted ? "Nobody is let in at the moment. Your place is kept." : next);
   show("place", waiting && Boolean(ticket.position));
   if (waiting && ticket.position) {
@@ -353,7 +368,16 @@ $("join").addEventListener("submit", (event) => {
 $("leave").addEventListener("click", () => { show("sure", true); show("leave", false); $("leave-no").focus(); });
 $("leave-no").addEventListener("click", () => { show("sure", false); draw(); $("leave").focus(); });
 $("leave-yes").addEventListener("click", leave);
-$("again").addEventListener("click", () => { mine = { buyer: mine.buyer }; keep(); failures = 0; draw(); readSale(); });
+$("again").addEventListener("click", async () => {
+  if (mine.ticket?.state === "RELEASED") await readTicket(); // put back meanwhile? Then that ticket is the one to keep
+  if (mine.ticket && !FINAL.has(mine.ticket.state)) return;
+  clearTimeout(timers.ticket);
+  mine = { buyer: mine.buyer };
+  failures = 0;
+  keep();
+  draw();
+  readSale();
+});
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
   readSale();

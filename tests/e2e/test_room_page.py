@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, expect
 
+from fairline.ids import readmission_of
 from tests.support.browser import Tab, a_browser, a_tab
 from tests.support.gateway import FIRST_KEY, TOKEN_KEYS, Api, a_gateway
 from tests.support.listeners import RunningNotifier, a_notifier
@@ -131,6 +132,34 @@ async def test_a_reload_before_the_answer_makes_no_second_ticket(browser: Browse
         await tab.sees("You are in line")
         await expect(tab.page.locator("#position")).to_have_text("1")
         assert await sale.count("joined") == 1
+
+
+@pytest.mark.parametrize("how", ["reload", "again"])
+async def test_s2_a_buyer_whose_order_failed_is_told_why_and_sees_the_new_ticket(
+    browser: Browser, house: House, how: str
+) -> None:
+    sale = await open_sale(house.api)
+    async with a_visit(browser, house.api, sale.id) as tab:
+        await join(tab)
+        old = await ticket_id(tab)
+        lease, _ = await sale.admit()
+        await sale.reserve(lease, old)
+        await sale.release(old, reason="not_writable")
+        await tab.sees("could not be written down")
+        await tab.sees("The shop may put you back at your old place")
+        await tab.accessible()
+        await sale.join("bert")
+        assert await sale.room.readmit(sale.id, old) == "READMITTED"
+        await (tab.page.reload() if how == "reload" else tab.page.click("#again"))
+        await tab.sees("The shop has put you back at your old place")
+        await expect(tab.page.locator("#position")).to_have_text("1")
+        new = await ticket_id(tab)
+        assert new == readmission_of(sale.id, old)
+        lease, grant = await sale.admit(1)
+        assert grant.ids == [new]
+        await sale.reserve(lease, new)
+        await sale.confirm(new)
+        await tab.sees("You have it")
 
 
 async def test_who_says_that_fewer_will_do_is_told_how_many_there_were(browser: Browser, house: House) -> None:
