@@ -313,11 +313,10 @@ class DeadLetter(DeadLetterRow, frozen=True, kw_only=True):
 
 
 class DeadLetterList(Outgoing, frozen=True, kw_only=True):
-    """In the order in which they became known. Not ``complete``: there are more on their topics; ask again."""
+    """In the order in which they became known; ``next`` is the ``cursor`` of the page after, null on the last."""
 
     dead_letters: tuple[DeadLetterRow, ...]
     next: str | None
-    complete: bool
 
 
 class AuditRow(Outgoing, frozen=True, kw_only=True):

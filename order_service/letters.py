@@ -44,13 +44,14 @@ class Letters:
         self._publish_s = publish_s
 
     async def page(self, sale_id: str | None, state: str | None, limit: int, after: int) -> object:
-        """In the order in which they became known. Not ``complete``: there were too many for one look; look again."""
+        """In the order in which they became known; ``next`` is null once there are no more, here and on the topics."""
         complete = await self._collector.collect()
         async with self._postgres.connection() as connection:
             rows = await connection.fetch(query("list_dead_letters"), after, sale_id, state, limit + 1)
-        shown = [_shown(row) for row in rows[:limit]]
-        last = str(rows[limit - 1]["number"]) if len(rows) > limit else None
-        return {"dead_letters": shown, "next": last, "complete": complete}
+        page = rows[:limit]
+        last = page[-1]["number"] if page else after
+        more = len(rows) > limit or not complete
+        return {"dead_letters": [_shown(row) for row in page], "next": str(last) if more else None}
 
     async def show(self, letter_id: str) -> object:
         """One of them with what it holds."""

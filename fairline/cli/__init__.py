@@ -25,6 +25,7 @@ COMMANDS = {
     "stock": "fairline.cli.sale:stock",
     "stats": "fairline.cli.sale:stats",
     "reconcile": "fairline.cli.reconcile:reconcile",
+    "dlt": "fairline.cli.dlt:dlt",
     "key": "fairline.cli.keys:key",
 }
 _OVERVIEW = {"--help", "-h"}

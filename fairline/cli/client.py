@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
@@ -25,6 +25,7 @@ ANSWER_WITHIN_S: Final = 20.0  # opening a sale and raising stock wait up to 10 
 MAX_ANSWER_BYTES: Final = 5_000_000
 
 Action = Literal["open", "pause", "resume", "end"]
+LetterAct = Literal["replay", "readmit", "discard"]
 Role = Literal["viewer", "operator", "admin"]
 T = TypeVar("T")
 
@@ -96,6 +97,37 @@ class Keys(msgspec.Struct, frozen=True):
     """All stored operator keys."""
 
     keys: tuple[Key, ...]
+
+
+class DeadLetterRow(msgspec.Struct, frozen=True):
+    """A record that was given up, and what was done with it."""
+
+    id: str
+    state: str
+    kind: str = ""
+    sale_id: str | None = None
+    ticket_id: str | None = None
+    verdict: str | None = None
+    reason: str = ""
+    attempts: int = 0
+    given_up_at: datetime | None = None
+    readmitted_as: str | None = None
+
+
+class DeadLetter(DeadLetterRow, frozen=True):
+    """The same with the record."""
+
+    topic: str = ""
+    key: str | None = None
+    value: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class DeadLetterPage(msgspec.Struct, frozen=True):
+    """A page of dead letters, and where the next one begins."""
+
+    dead_letters: tuple[DeadLetterRow, ...]
+    next: str | None = None
 
 
 class _Problem(msgspec.Struct, frozen=True):
@@ -221,6 +253,25 @@ class Operator:
         """The counts of a sale at one instant."""
         return await self._call("GET", f"{_sale(sale_id)}/stats", dict[str, Any])
 
+    async def dead_letters(self, *, sale_id: str | None, state: str | None) -> list[DeadLetterRow]:
+        """All of them, of one sale or in one state where named, in the order in which they became known."""
+        rows: list[DeadLetterRow] = []
+        query = {name: value for name, value in (("sale_id", sale_id), ("state", state)) if value is not None}
+        while True:
+            page = (await self._call("GET", f"/admin/dead-letters?{urlencode(query)}", DeadLetterPage)).value
+            rows += page.dead_letters
+            if page.next is None:
+                return rows
+            query["cursor"] = page.next
+
+    async def dead_letter(self, letter_id: str) -> Reply[DeadLetter]:
+        """One of them with its record."""
+        return await self._call("GET", _letter(letter_id), DeadLetter)
+
+    async def handle(self, letter_id: str, act: LetterAct, reason: str = "") -> Reply[DeadLetterRow]:
+        """Replay, readmit or discard; a second call changes nothing."""
+        return await self._call("POST", f"{_letter(letter_id)}/{act}", DeadLetterRow, {"reason": reason})
+
     async def add_key(self, name: str, role: Role) -> Reply[Key]:
         """Make a key; it is told this once."""
         return await self._call("POST", "/admin/keys", Key, {"name": name, "role": role})
@@ -257,6 +308,10 @@ class Operator:
 
 def _sale(sale_id: str) -> str:
     return f"/admin/sales/{quote(sale_id, safe='')}"
+
+
+def _letter(letter_id: str) -> str:
+    return f"/admin/dead-letters/{quote(letter_id, safe='')}"
 
 
 def _sentence(status: int, raw: bytes) -> str:
