@@ -15,7 +15,10 @@ class FinalsError(Exception):
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A ticket's record in Redis. ``back``: it was admitted and went back to the line, once at least."""
+    """A ticket's record in Redis. ``back``: it was admitted before and waits, or waited, once more.
+
+    ``unseen``: its sale was rebuilt and its buyer has not come since (D3).
+    """
 
     state: str
     sku: str
@@ -25,6 +28,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     number: int = 0
     tries: int = 0
     back: bool = False
+    unseen: bool = False
     units: tuple[int, ...] = ()
     slots: tuple[int, ...] = ()
     reason: str = ""

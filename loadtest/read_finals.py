@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from fairline import events
+from fairline.states import State
 from fairline.store.client import Redis, connect
 from fairline.store.keys import SaleKeys
 from fairline.store.scripts import TicketRecord
@@ -106,6 +107,7 @@ def _ticket(record: TicketRecord) -> Ticket:
         number=record.number,
         tries=record.tries,
         back=bool(record.back),
+        unseen=record.state == State.WAITING and record.lease == "unseen",
         units=record.units,
         slots=record.slots,
         reason=record.reason,
@@ -129,7 +131,7 @@ async def _kafka(sale_id: str, bootstrap: str, ours: set[str]) -> KafkaSide:
         async with asyncio.timeout(WITHIN_S):
             await consumer.start()
             ends = await consumer.end_offsets(sorted(consumer.assignment()))
-        if lacking := found.lacking({part.topic for part in ends}):
+        if lacking := sorted(set(events.TOPICS) - {part.topic for part in ends}):
             raise FinalsError(f"Kafka has no topic {', '.join(lacking)}: run python -m fairline.stream.topics")
         while left := [part for part, end in ends.items() if await consumer.position(part) < end]:
             records = await consumer.getmany(*left, timeout_ms=round(WITHIN_S * 1000))
@@ -144,15 +146,15 @@ async def _kafka(sale_id: str, bootstrap: str, ours: set[str]) -> KafkaSide:
 
 
 class _Found:
-    """The facts of one sale among all that are read."""
+    """The facts of one sale among all that are read. Of what else may stand on the topics nothing is kept."""
 
     def __init__(self, sale_id: str, ours: set[str]) -> None:
         self._sale_id, self._ours = sale_id, ours
-        self._facts: dict[str, list[Any]] = {topic: [] for topic in events.TOPICS}
+        self._orders: list[events.OrderPlaced] = []
+        self._results: list[events.OrderConfirmed | events.OrderFailed] = []
+        self._ended: list[events.TicketDeclined | events.TicketLapsed] = []
+        self._sales: list[events.SaleChanged] = []
         self._dead: list[Letter] = []
-
-    def lacking(self, there: set[str]) -> list[str]:
-        return sorted(set(self._facts) - there)
 
     def take(self, record: Any) -> None:
         topic, is_dead, _ = record.topic.partition(events.DEAD_LETTERS)
@@ -161,22 +163,30 @@ class _Found:
         except (msgspec.MsgspecError, ValueError, RecursionError):
             fact = None
         key = (record.key or b"").decode(errors="replace")
-        if fact is not None and fact.sale_id != self._sale_id:
+        if (key not in self._ours) if fact is None else (fact.sale_id != self._sale_id):
             return
-        if is_dead and (fact is not None or key in self._ours):
-            headers = dict(record.headers)
-            self._dead.append(
-                Letter(topic=topic, ticket_id=key, reason=headers.get("fairline-reason", b"").decode(errors="replace"))
-            )
-        elif fact is not None and not is_dead:
-            self._facts[topic].append(fact)
+        if is_dead:
+            reason = dict(record.headers).get("fairline-reason", b"").decode(errors="replace")
+            self._dead.append(Letter(topic=topic, ticket_id=key, reason=reason))
+            return
+        match fact:
+            case events.OrderPlaced():
+                self._orders.append(fact)
+            case events.OrderConfirmed() | events.OrderFailed():
+                self._results.append(fact)
+            case events.TicketDeclined() | events.TicketLapsed():
+                self._ended.append(fact)
+            case events.SaleChanged():
+                self._sales.append(fact)
+            case _:
+                pass
 
     def side(self) -> KafkaSide:
         return KafkaSide(
-            orders=tuple(self._facts[events.ORDERS]),
-            results=tuple(fact for fact in self._facts[events.RESULTS] if not isinstance(fact, events.SaleApplied)),
-            ended=tuple(self._facts[events.TICKETS]),
-            sales=tuple(self._facts[events.SALES]),
+            orders=tuple(self._orders),
+            results=tuple(self._results),
+            ended=tuple(self._ended),
+            sales=tuple(self._sales),
             dead=tuple(self._dead),
         )
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "stack": "fairline.cli.stack:stack",
     "demo": "fairline.cli.demo:demo",
     "check": "fairline.cli.check:check",
+    "verify": "fairline.cli.verify:verify",
     "sale": "fairline.cli.sale:sale",
     "rate": "fairline.cli.sale:rate",
     "stock": "fairline.cli.sale:stock",

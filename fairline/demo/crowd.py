@@ -135,7 +135,7 @@ class Crowd:
             ws_url=self._socket(said.ws_url),
             sent_s=call.sent_s,
             answered_s=call.answered_s,
-            told=[Told(call.answered_s, "join", said.state, said.reason)],
+            told=[Told(call.answered_s, "join", said.state, said.reason, asked_s=call.sent_s)],
         )
         if said.ticket_id in self.log.tickets:
             self.log.tickets[said.ticket_id].trouble.append("was given to two requests")
@@ -164,7 +164,9 @@ class Crowd:
                     held.trouble.append(f"its status could not be had: {_code(answer) if answer else 'no answer'}")
                     continue
                 said = status_of(answer.body)
-                held.told.append(Told(time.monotonic(), "status", said.state, said.reason, said.units))
+                held.told.append(
+                    Told(time.monotonic(), "status", said.state, said.reason, said.units, asked_s=call.sent_s)
+                )
 
     async def _until_answered(self, ask: Callable[[], Awaitable[Answer]], call: Call, deadline: float) -> Answer | None:
         """The first answer that is not "later"; the last of those when the time is over; nothing if there was none."""

@@ -51,13 +51,17 @@ class PutOff:
 
 @dataclass(slots=True)
 class Told:
-    """A state that a buyer was told, and how. ``units`` is None where the answer does not tell them."""
+    """A state that a buyer was told, and how. ``units`` is None where the answer does not tell them.
+
+    ``asked_s`` is when the question was sent; 0 for a frame, which nobody asked for.
+    """
 
     at_s: float
     via: Via
     state: str
     reason: str | None = None
     units: tuple[int, ...] | None = None
+    asked_s: float = 0.0
 
     @property
     def final(self) -> bool:

@@ -115,13 +115,7 @@ def _nobody_waits_for_free_units(case: Case, report: Report, sku: str) -> None:
     claimed = sum(each.quantity for _, each in of if each.state == State.ADMITTED)
     left = len(case.redis.items[sku].free()) - claimed
     # D3: in a rebuilt sale nobody is admitted who has not shown up since
-    last_loss = max(case.losses, default=-1.0)
-    here = [
-        (each.arrival, name, each.quantity)
-        for name, each in of
-        if each.state == State.WAITING
-        and (case.lossless or (name in case.lives and case.lives[name].present_after(last_loss)))
-    ]
+    here = [(each.arrival, name, each.quantity) for name, each in of if each.state == State.WAITING and not each.unseen]
     if case.redis.state != "open" or not here or left <= 0:
         return
     _, name, wants = min(here)

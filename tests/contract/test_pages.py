@@ -24,7 +24,9 @@ def test_every_setting_metric_and_command_that_it_names_exists(name: str) -> Non
     assert unknown_names(PAGES[name].read_text()) == []
 
 
-@pytest.mark.parametrize("planted", ["`tests/chaos/test_no.py`", "`tests/contract/test_pages.py::test_nothing`"])
+@pytest.mark.parametrize(
+    "planted", ["`tests/chaos/test_no.py`", "`tests/contract/test_pages.py::test_nothing`", "`test_no_such_thing`"]
+)
 def test_a_test_that_is_not_there_is_found(planted: str) -> None:
     assert missing_tests(planted)
 

@@ -17,6 +17,7 @@ PAGES: Final[Mapping[str, Path]] = {
 }
 _LINK: Final = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
 _TEST: Final = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
+_ANY_TEST: Final = re.compile(r"`(test_\w+)`")
 _LOCAL: Final = {"FAIRLINE_NAME_FILE", "FAIRLINE_GATEWAY_PORT"}  # a form, and one of the local stack's own
 
 
@@ -27,6 +28,9 @@ def missing_tests(text: str) -> list[str]:
         file = ROOT / path
         if not file.is_file() or (name and not re.search(rf"def {name}\(", file.read_text())):
             missing.append(f"{path}::{name}")
+    if names := _ANY_TEST.findall(text):
+        there = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+        missing += [name for name in names if not re.search(rf"def {name}\(", there)]
     return missing
 
 
