@@ -4,6 +4,7 @@ import asyncio
 
 import aiohttp
 
+from admission.archiver import Archiver
 from admission.controller import Controller
 from admission.desk import Desk
 from admission.keeper import Keeper
@@ -52,6 +53,9 @@ async def start(settings: AdmissionSettings, stopping: asyncio.Event | None = No
             metrics=metrics,
         )
 
+    def open_closed(sale_id: str, skus: tuple[str, ...]) -> tuple[Stock, Relay]:
+        return Stock(redis, sale_id, skus), Relay(redis, writer, sale_id, settings, metrics)
+
     health = Health(metrics, {"redis": lambda: check(redis), "kafka": writer.check, "results": reader.check})
     try:
         await refuse_unfit(redis)
@@ -59,6 +63,7 @@ async def start(settings: AdmissionSettings, stopping: asyncio.Event | None = No
             [
                 HttpServer(health, host=settings.internal_host, port=settings.internal_port),
                 Roster(room, open_desk, metrics.forget_sale),
+                Archiver(sales, room, open_closed, settings),
                 Settler(redis, room, reader, settings, metrics),
             ],
             drain_s=settings.drain_s,

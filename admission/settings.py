@@ -29,6 +29,9 @@ class AdmissionSettings(ProcessSettings, RedisSettings, KafkaSettings, RecordsSe
         30_000, ge=200, le=600_000, description="until an order nothing is heard of is sent again"
     )
     redrive_longest_ms: int = Field(300_000, ge=200, le=3_600_000, description="what that doubles up to")
+    archive_after_s: float = Field(
+        86_400.0, ge=1, le=31_536_000, description="how long a closed sale's tickets stay in Redis; then Postgres alone"
+    )
     settle_batch: int = Field(500, ge=1, le=5000, description="results taken from Kafka at a time")
     validator_tries: int = Field(2, ge=1, le=5, description="requests to the shop for one ticket and admission")
     validator_connections: int = Field(100, ge=1, le=1000, description="requests to a shop at a time, for each sale")

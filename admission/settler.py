@@ -1,4 +1,4 @@
-"""Results -> Redis: verdicts of Postgres settle tickets, and stock that Postgres knows goes on sale.
+"""Results -> Redis: verdicts settle tickets, stock that Postgres knows goes on sale, tickets that it keeps go.
 
 Commits an offset only after the scripts ran. A result may come twice and settles once (S1). A sale that is halted keeps
 its RESERVED tickets: its results are passed over here and asked for again after recovery (O3), so that one halted sale
@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from admission.settings import AdmissionSettings
 from admission.stock import Stock, Verdict
 from fairline.errors import FencedError, UnavailableError
-from fairline.events import RESULTS, AnyFact, OrderConfirmed, OrderFailed, SaleApplied
+from fairline.events import RESULTS, AnyFact, OrderConfirmed, OrderFailed, SaleApplied, TicketsKept
 from fairline.runtime import logs
 from fairline.runtime.metrics import Metrics
 from fairline.runtime.services import loop
@@ -77,6 +77,9 @@ class Settler:
                 self._metrics.settled.labels(sale_id).inc(reply.count)
                 if reply.word == "HALTED":
                     log.critical("sale halted: a unit was sold twice, Redis has lost data", sale=sale_id)
+            for fact in facts:
+                if isinstance(fact, TicketsKept):
+                    self._metrics.archived.inc(await stock.unlink(fact.batch))
             if applied:
                 newest = max(applied, key=lambda fact: (fact.epoch, fact.version))
                 await stock.applied(version=newest.version, epoch=newest.epoch)

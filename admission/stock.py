@@ -74,6 +74,8 @@ class _Scripts:
         self.close = Script(PACKAGE, "close", CountReply)
         self.redrive = Script(PACKAGE, "redrive", CountReply)
         self.count = Script(PACKAGE, "count", CountReply)
+        self.archive = Script(PACKAGE, "archive", CountReply)
+        self.unlink = Script(PACKAGE, "unlink", CountReply)
         self.applied = Script(PACKAGE, "applied", CountReply)
 
 
@@ -189,6 +191,27 @@ class Stock:
         with answering():
             reply = await self._scripts.count(self._redis, self._keys, every_ms=every_ms, outbox_limit=outbox_limit)
         return reply.word
+
+    async def archive(self, batch: str, *, most: int, keep_ms: int, again_ms: int, outbox_limit: int) -> str:
+        """One step on the way of a closed sale to Postgres: NOT_CLOSED, NOT_DUE, POSTED, WAITING or ARCHIVED (C2)."""
+        with answering():
+            reply = await self._scripts.archive(
+                self._redis,
+                self._keys,
+                batch=batch,
+                most=most,
+                keep_ms=keep_ms,
+                again_ms=again_ms,
+                outbox_limit=outbox_limit,
+                skus=self._skus,
+            )
+        return reply.word
+
+    async def unlink(self, batch: str) -> int:
+        """Forget the tickets of this batch, which Postgres has; how many. A second call finds none."""
+        with answering():
+            reply = await self._scripts.unlink(self._redis, self._keys, batch=batch)
+        return reply.count
 
     async def applied(self, *, version: int, epoch: int) -> str:
         """Note what Postgres knows: APPLIED or OLD. Stock that was asked for up to then goes on sale (U3)."""

@@ -3,9 +3,10 @@
     topic      key        events
     orders     ticket_id  order.placed
     results    ticket_id  order.confirmed, order.failed
-               sale_id    sale.applied
+               sale_id    sale.applied, tickets.kept
     sales      sale_id    sale.changed, sale.counted
     tickets    ticket_id  ticket.declined, ticket.lapsed
+               sale_id    tickets.archived
 
 A key is never the sale of an order: one partition would take it all. Samples of each are contract tests
 (``tests/contract/examples``); a change that breaks an old sample needs a new tag.
@@ -152,8 +153,43 @@ class TicketLapsed(TicketEnded, frozen=True, tag="ticket.lapsed.v1", kw_only=Tru
     """A ticket was admitted as often as it may be, and nobody decided about it in time (L5)."""
 
 
+class KeptTicket(msgspec.Struct, frozen=True, kw_only=True):
+    """How one ticket ended, at ``at_ms``: ``outcome`` is its terminal state."""
+
+    ticket_id: str
+    outcome: Literal["CONFIRMED", "DECLINED", "SOLD_OUT", "LEFT", "LAPSED", "RELEASED"]
+    sku: str
+    buyer_id: str
+    quantity: int
+    arrival: int
+    reason: str
+    at_ms: int
+
+
+class TicketsArchived(Fact, frozen=True, tag="tickets.archived.v1", kw_only=True):
+    """Tickets of a sale that was closed long ago, for the history; whoever keeps them answers with the batch (C2)."""
+
+    batch: str
+    tickets: tuple[KeptTicket, ...]
+
+
+class TicketsKept(Fact, frozen=True, tag="tickets.kept.v1", kw_only=True):
+    """Every ticket of this batch has its row in Postgres: Redis may forget them."""
+
+    batch: str
+
+
 AnyFact = (
-    OrderPlaced | OrderConfirmed | OrderFailed | SaleChanged | SaleCounted | SaleApplied | TicketDeclined | TicketLapsed
+    OrderPlaced
+    | OrderConfirmed
+    | OrderFailed
+    | SaleChanged
+    | SaleCounted
+    | SaleApplied
+    | TicketDeclined
+    | TicketLapsed
+    | TicketsArchived
+    | TicketsKept
 )
 
 _TOPICS: Final[dict[type[Fact], str]] = {
@@ -165,6 +201,8 @@ _TOPICS: Final[dict[type[Fact], str]] = {
     SaleCounted: SALES,
     TicketDeclined: TICKETS,
     TicketLapsed: TICKETS,
+    TicketsArchived: TICKETS,
+    TicketsKept: RESULTS,
 }
 TOPICS: Final = (ORDERS, RESULTS, SALES, TICKETS)
 

@@ -19,6 +19,7 @@ class CloseCode:
     TOO_SLOW: Final = 1013  # the client does not read; connect again later
     BAD_TOKEN: Final = 4401  # no token in time, a forged one, or one for another ticket; do not try again
     NOT_FOUND: Final = 4404  # no such ticket here; its status says whether it may come back (D4)
+    ARCHIVED: Final = 4410  # the sale was closed long ago and its tickets are in the archive; do not try again
     TOO_OLD: Final = 4408  # the connection reached its longest life; connect again at once
     DONE: Final = 4200  # the outcome was told and is final; do not connect again
     GARBAGE: Final = 4400  # the client sent what is no frame

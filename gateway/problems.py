@@ -69,6 +69,7 @@ KINDS: Final[dict[str, Kind]] = {
     "not_released": Kind(409, "The old ticket is not RELEASED in Redis, or not yet; nothing was changed."),
     "ticket_archived": Kind(409, "Redis does not keep the old ticket any more, so nobody can be readmitted for it."),
     "has_live_ticket": Kind(409, "The buyer has joined again and keeps that ticket; nothing was changed."),
+    "archived": Kind(410, "This sale was closed long ago; its tickets are in the archive. What was bought is final."),
     "body_too_large": Kind(413, "The body is larger than this call takes."),
     "wrong_content_type": Kind(415, "The body must be sent as Content-Type: application/json."),
     "idempotency_key_reused": Kind(422, "This Idempotency-Key made a ticket for another quantity or accept_fewer."),

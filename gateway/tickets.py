@@ -148,7 +148,8 @@ def _came_earlier(claims: Claims, ticket: Ticket) -> bool:
 def _answer(ticket_id: str, seen: Seen, ticket: Ticket | None) -> TicketAnswer:
     """Under the id that was asked for, whichever ticket answers for it."""
     if ticket is None:
-        raise Problem("unknown_ticket")
+        # Of a closed sale no record is removed but by archiving (C2), and its token said that there was one.
+        raise Problem("archived" if seen.state is SaleState.CLOSED else "unknown_ticket")
     ahead = None if ticket.position is None else ticket.position - 1
     eta_s = None if ahead is None else seen.eta_s(ticket.sku, ahead)
     return TicketAnswer(

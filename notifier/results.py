@@ -13,6 +13,7 @@ from fairline.errors import FencedError, UnavailableError
 from fairline.frames import CloseCode, TicketFrame
 from fairline.runtime import logs
 from fairline.runtime.metrics import Metrics
+from fairline.states import SaleState
 from fairline.store.room import Room, Ticket
 from notifier.hub import Audience, Hub
 from notifier.settings import NotifierSettings
@@ -73,20 +74,27 @@ class Results:
             batch = audience.take_unread(self._batch)
             try:
                 tickets = await self._room.read(audience.sale_id, batch)
+                gone = await self._why_gone(audience.sale_id) if None in tickets else CloseCode.NOT_FOUND
             except (FencedError, UnavailableError):
                 audience.reread([ticket_id for ticket_id, _ in batch])
                 await asyncio.sleep(RETRY_S)
                 continue
             self._metrics.read_batch.observe(len(batch))
             for (ticket_id, _), ticket in zip(batch, tickets, strict=True):
-                self._tell(audience, ticket_id, ticket)
+                if ticket is None:
+                    for client in audience.of(ticket_id):
+                        client.mailbox.finish(gone)
+                else:
+                    self._tell(audience, ticket_id, ticket)
 
-    def _tell(self, audience: Audience, ticket_id: str, ticket: Ticket | None) -> None:
+    async def _why_gone(self, sale_id: str) -> int:
+        """The close code of a ticket that has no record. Of a closed sale it is in the archive (C2)."""
+        seen = await self._room.look(sale_id)
+        closed = seen is not None and seen.meta["state"] == SaleState.CLOSED
+        return CloseCode.ARCHIVED if closed else CloseCode.NOT_FOUND
+
+    def _tell(self, audience: Audience, ticket_id: str, ticket: Ticket) -> None:
         clients = audience.of(ticket_id)
-        if ticket is None:
-            for client in clients:
-                client.mailbox.finish(CloseCode.NOT_FOUND)
-            return
         wire = packed(frame_of(audience.sale_id, ticket))
         for client in clients:
             if client.told == wire:

@@ -19,6 +19,7 @@ import msgspec
 from fairline.counts import sums_of
 from fairline.ids import SaleId, Sku
 from fairline.runtime.health import Asgi, Receive, Send
+from fairline.states import TERMINAL
 from order_service import recovery
 from order_service.postgres import Connection, Postgres
 from order_service.problems import Problem, body_of, checked, limit_of, number_of, only, query_of, respond
@@ -70,7 +71,7 @@ async def _stats(connection: Connection, sale_id: str) -> object:
         items = await connection.fetch(query("sale_items"), sale_id)
         counts = await connection.fetch(query("sale_stats"), sale_id)
         counted = await connection.fetchrow(query("sale_counts"), sale_id)
-    outcomes = dict.fromkeys(("CONFIRMED", "RELEASED", "DECLINED", "LAPSED"), 0)
+    outcomes = dict.fromkeys(sorted(TERMINAL), 0)
     reasons: dict[str, dict[str, int]] = {}
     by_item: dict[str, dict[str, int]] = {}
     for row in counts:

@@ -1,11 +1,14 @@
-"""Tickets that ended without an order -> their history. Where there was an order, its verdict wrote the row."""
+"""Tickets that ended -> their history: without an order as it happens, all others when their sale is archived (C2).
 
-from collections.abc import Sequence
+Where there was an order, its verdict wrote the row, and that row stays.
+"""
+
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from fairline.events import TicketDeclined, TicketLapsed
+from fairline.events import AnyFact, Fact, KeptTicket, TicketDeclined, TicketLapsed, TicketsArchived, TicketsKept
 from fairline.ids import TicketId
 from fairline.stream.reader import Record
 from order_service.handling import Done, Outcome
@@ -13,6 +16,7 @@ from order_service.postgres import Postgres
 from order_service.queries import query
 
 _OUTCOME: Final = {TicketDeclined: "DECLINED", TicketLapsed: "LAPSED"}
+_Row = tuple[str, str, str, str, str, int, int, str, int]  # as record_ended.sql has them
 
 
 class Tickets:
@@ -25,32 +29,51 @@ class Tickets:
         """Whatever is no end of a ticket cannot be handled on this topic."""
         if record.fact is None:
             return record.fault
-        if not isinstance(record.fact, TicketDeclined | TicketLapsed):
+        if not isinstance(record.fact, TicketDeclined | TicketLapsed | TicketsArchived):
             return f"{type(record.fact).__name__} is no end of a ticket"
         try:
-            msgspec.convert(record.fact.ticket_id, TicketId)
+            for ticket_id, *_ in _rows(record.fact):
+                msgspec.convert(ticket_id, TicketId)
         except msgspec.ValidationError:
             return "the id of its ticket is none"
         return None
 
     async def write(self, records: Sequence[Record]) -> list[Outcome]:
-        """See ``Handler``. There is nobody to tell."""
-        ends = [record.fact for record in records if isinstance(record.fact, TicketDeclined | TicketLapsed)]
-        async with self._postgres.transaction() as connection:
-            await connection.execute(
-                query("record_ended"),
-                [end.ticket_id for end in ends],
-                [_OUTCOME[type(end)] for end in ends],
-                [end.sale_id for end in ends],
-                [end.sku for end in ends],
-                [end.buyer_id for end in ends],
-                [end.quantity for end in ends],
-                [end.arrival for end in ends],
-                [end.reason for end in ends],
-                [end.at_ms for end in ends],
-            )
-        return [Done() for _ in records]
+        """See ``Handler``. Who asked for tickets to be kept is told when they are; of the others there is nobody."""
+        facts = [record.fact for record in records]
+        rows = [row for fact in facts if fact is not None for row in _rows(fact)]
+        if rows:
+            async with self._postgres.transaction() as connection:
+                await connection.execute(query("record_ended"), *map(list, zip(*rows, strict=True)))
+        return [Done(_answer(fact)) for fact in facts]
 
     async def give_up(self, _record: Record, /) -> Outcome:
-        """It is a dead letter and nothing else: no order hangs on it."""
+        """It is a dead letter and nothing else: no order hangs on it, and a batch is sent again."""
         return Done()
+
+
+def _answer(fact: AnyFact | None) -> tuple[Fact, ...]:
+    return (TicketsKept(sale_id=fact.sale_id, batch=fact.batch),) if isinstance(fact, TicketsArchived) else ()
+
+
+def _rows(fact: AnyFact) -> Iterator[_Row]:
+    match fact:
+        case TicketsArchived():
+            for end in fact.tickets:
+                yield _row(fact.sale_id, end, end.outcome)
+        case TicketDeclined() | TicketLapsed():
+            yield _row(fact.sale_id, fact, _OUTCOME[type(fact)])
+
+
+def _row(sale_id: str, end: KeptTicket | TicketDeclined | TicketLapsed, outcome: str) -> _Row:
+    return (
+        end.ticket_id,
+        outcome,
+        sale_id,
+        end.sku,
+        end.buyer_id,
+        end.quantity,
+        end.arrival,
+        end.reason,
+        end.at_ms,
+    )

@@ -54,7 +54,7 @@ write_counts()
 publish(channel)
 if under_way == 0 and redis.call('XLEN', keys.outbox) == 0 and meta[4] == meta[5] then
   if not meta[6] then
-    redis.call('HSET', keys.meta, 'closing', 1)
+    redis.call('HSET', keys.meta, 'closing', 'closed')
     post_counts(keys, meta[2], epoch, now)
     change_sale(keys, skus, slice(6 + #skus, #skus), 'close', '', now)
     return answer('ENDED', declined)

@@ -94,6 +94,11 @@ class Metrics:
             registry=in_here,
         )
         self.settled = Counter("fairline_settled", "Tickets settled by a verdict", ("sale",), registry=in_here)
+        self.archived = Counter(
+            "fairline_archived",
+            "Tickets of closed sales that moved to Postgres",
+            registry=in_here,
+        )
         self.halted = Gauge(
             "fairline_sale_recovering",
             "1 while a sale is halted because Redis lost data",

@@ -1,7 +1,7 @@
 """Every key of Redis. No key's name is put together anywhere else, in Lua least of all.
 
     key                          type    members                                     written by
-    fairline:sales               set     ids of the sales to serve (O4)              sale_create (before), closing
+    fairline:sales               set     ids of the sales to serve (O4)              sale_create (before), archiving
     fairline:keys                hash    SHA-256 of an operator's key -> its record  gateway
     fairline:{S}:meta            hash    definition, state, fence, epoch, pace       sale_*, admit
     fairline:{S}:items           hash    SKU:field -> number (see below)             all that move stock
@@ -15,6 +15,9 @@
     fairline:{S}:aliases         hash    lost ticket -> the ticket that answers       show
     fairline:{S}:recovery        string  who rebuilds the sale, on which Redis (D2)  claim; expires
     fairline:{S}:relay           string  which relay works now (saves work only)     relay; expires
+    fairline:{S}:comparing   string  somebody compared it with Postgres lately       reconciler; expires
+    fairline:{S}:compared    string  what that found                                 reconciler; expires
+    fairline:{S}:archive         string  tickets that Postgres is asked to keep (C2) archive, unlink
     fairline:{S}:grant:LEASE     string  the tickets of one admit call (L1)          admit; expires
     fairline:{S}:line:SKU        zset    WAITING ticket -> arrival                   join, admit, leave, sweep, ...
     fairline:{S}:parked:SKU      zset    the same, of those not there (D3)           admit, show, sweep, ...
@@ -23,12 +26,14 @@
 
     channel fairline:{S}:moved: packed list of the tickets that a script has just moved
 
-``{S}`` is the sale's id in braces: one cluster slot (C3). A sale's keys have no expiry while it lives (C2).
+``{S}`` is the sale's id in braces: one cluster slot (C3). A sale's keys have no expiry while it lives; when it is
+archived, ``meta``, ``items`` and ``counts`` are left (C2).
 
 Fields of ``items``: ``stock`` (asked for), ``version`` (the operator's, of the last change), ``high`` (highest serial
 on sale), ``target`` (what high becomes once Postgres knows), ``asked`` (the sale's version that asked for it),
 ``next`` (first serial never taken), ``number`` (last place number given), ``served``, ``claims`` (units that ADMITTED
-tickets will take), ``back`` (units wanted by WAITING tickets that were admitted before, or readmitted).
+tickets will take), ``back`` (units wanted by WAITING tickets that were admitted before, or readmitted), ``unsold`` (how
+many serials had come back, once the sale is archived).
 """
 
 from collections.abc import Sequence
@@ -60,6 +65,9 @@ class SaleKeys:
         self.aliases = f"{at}aliases"
         self.recovery = f"{at}recovery"
         self.relay = f"{at}relay"
+        self.comparing = f"{at}comparing"
+        self.compared = f"{at}compared"
+        self.archive = f"{at}archive"
         self.grant = f"{at}grant:{lease}"
         self.line = tuple(f"{at}line:{sku}" for sku in self.skus)
         self.parked = tuple(f"{at}parked:{sku}" for sku in self.skus)

@@ -186,6 +186,11 @@ class Sales:
             return False
         return True
 
+    async def retire(self, sale_id: str) -> None:
+        """Serve an archived sale no more. A second call finds nothing."""
+        with answering():
+            await self._redis.srem(names.SALES, sale_id)
+
     async def adopt(self, was: str) -> list[str]:
         """Fence to this Redis every sale that was fenced to the one called ``was``; the ids of those.
 

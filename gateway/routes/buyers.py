@@ -58,13 +58,13 @@ _STATUS: Final = Doc(
             "the ticket; Retry-After says when to ask again. After a rebuild of the sale this brings a place back",
         )
     },
-    problems=("unknown_ticket", *_AWAY),
+    problems=("unknown_ticket", "archived", *_AWAY),
 )
 _LEAVE: Final = Doc(
     summary="Leave the line",
     who="ticket",
     answers={200: (TicketAnswer, "the ticket in LEFT; again: the same")},
-    problems=("unknown_ticket", "not_waiting", *_AWAY),
+    problems=("unknown_ticket", "archived", "not_waiting", *_AWAY),
 )
 
 

@@ -154,7 +154,8 @@ async function readTicket() {
   const answer = await call("GET", `${api}/tickets/${mine.ticket.ticket_id}`);
   trouble(answer);
   if (answer.status === 200) take(answer.said);
-  else if (answer.status === 404 || answer.status === 401) lost();
+  else if (answer.status === 404 || answer.status === 401) lost("Your place could not be found any more. Please join again.");
+  else if (answer.status === 410) lost("This sale is long over, and its places are in the archive. What you bought is yours; the shop knows of it.");
   if (!mine.ticket) return;
   if (FINAL.has(mine.ticket.state)) return mine.ticket.next_poll_s && later("ticket", jitter(mine.ticket.next_poll_s * 1000), readTicket);
   const live = socket?.readyState === WebSocket.OPEN && mine.ticket.epoch === sale?.epoch;
@@ -211,10 +212,10 @@ function settle() {
   if (mine.ticket.state === "RELEASED") later("ticket", jitter(1000), readTicket); // there may be a new ticket for it
 }
 
-function lost() { // the ticket is not there any more, or the token is not ours: start over
+function lost(words) { // the ticket is not there any more, or the token is not ours: start over
   mine = { buyer: mine.buyer };
   keep();
-  text("fault", "Your place could not be found any more. Please join again.");
+  text("fault", words);
   draw();
 }
 
@@ -234,7 +235,7 @@ function connect() {
   one.onclose = ({ code }) => {
     if (socket !== one) return;
     socket = null;
-    if (code === 4401) return readTicket(); // the status says what is wrong
+    if (code === 4401 || code === 4410) return readTicket(); // the status says what is wrong
     // 4404: the status may bring back a ticket that was lost
     later("connect", Math.max(pause, code === 4404 ? jitter(5000) : backoff()), connect);
     later("ticket", jitter(500), readTicket);

@@ -1,4 +1,4 @@
--- Keeps how tickets ended that never came to an order.
+-- Keeps how tickets ended; where a verdict wrote the row before, that one stays.
 -- Repeatable: a ticket has one row, and the first outcome stays.
 INSERT INTO ticket_history (ticket_id, outcome, sale_id, sku, buyer_id, quantity, arrival, reason, at)
 SELECT t.ticket_id, t.outcome, t.sale_id, t.sku, t.buyer_id, t.quantity, t.arrival, t.reason,

@@ -239,6 +239,18 @@ class SaleDriver:
         await self.acknowledge()
         return (await self.close())[0]
 
+    async def archive(
+        self,
+        batch: str = "batch",
+        *,
+        most: int = PLENTY,
+        keep_ms: int = 0,
+        again_ms: int = A_MINUTE_MS,
+        outbox_limit: int = PLENTY,
+    ) -> str:
+        """One step on the way of a closed sale to Postgres."""
+        return await self.stock.archive(batch, most=most, keep_ms=keep_ms, again_ms=again_ms, outbox_limit=outbox_limit)
+
     async def relay(self) -> list[AnyFact]:
         """Take everything out of the outbox, as if Kafka had acknowledged it."""
         entries = await self.raw.xrange(self.keys.outbox)

@@ -10,6 +10,7 @@ from tests.support.gateway import TOKEN_KEYS, Api, Reply
 from tests.support.rebuilt import rebuilt
 from tests.support.sale import SaleDriver
 from tests.support.sale_facts import faults_of
+from tests.support.stack import eventually
 
 
 async def joined(api: Api, sale_id: str, buyer: str, **more: Any) -> Any:
@@ -107,6 +108,30 @@ async def test_a_genuine_token_of_a_ticket_that_is_not_there_finds_no_ticket(api
     for method in ("GET", "DELETE"):
         reply = await api.call(method, f"/sales/{sale_id}/tickets/{ticket_id}", key=token)
         assert (reply.status, reply.code) == (404, "unknown_ticket")
+
+
+async def test_c2_a_ticket_of_an_archived_sale_is_in_the_archive(api: Api) -> None:
+    sale = await SaleDriver.opened(api.redis, 1)
+    ticket = await joined(api, sale.id, "anna")
+    await sale.change("end")
+    await sale.acknowledge()
+    await sale.close()
+    await sale.relay()
+    assert await sale.closed() == "CLOSED"
+
+    async def closed() -> bool:  # a frame later
+        return bool((await api.call("GET", f"/sales/{sale.id}")).json["state"] == "closed")
+
+    await eventually(closed)
+    assert (await status(api, sale.id, ticket)).json["state"] == "DECLINED"
+    await sale.archive("all")
+    await sale.stock.unlink("all")
+    for method in ("GET", "DELETE"):
+        reply = await api.call(method, f"/sales/{sale.id}/tickets/{ticket['ticket_id']}", key=ticket["token"])
+        assert (reply.status, reply.code) == (410, "archived")
+    again = await api.join(sale.id, "anna", request="a-new-wish")
+    assert (again.status, again.code) == (409, "sale_closed")
+    await sale.remove()
 
 
 async def test_a_genuine_token_of_an_unknown_sale_says_that_redis_lost_it(api: Api) -> None:

@@ -187,6 +187,22 @@ async def test_a_ticket_that_moves_while_clients_connect_is_never_left_behind(
     assert [states[-1] for states in told] == ["CONFIRMED"] * 40
 
 
+async def test_c2_a_ticket_of_an_archived_sale_is_in_the_archive(sale: SaleDriver, notifier: RunningNotifier) -> None:
+    [ticket_id] = await sale.sold("anna")
+    await sale.change("end")
+    await sale.acknowledge()
+    await sale.relay()
+    assert await sale.closed() == "CLOSED"
+    token = token_of(sale.id, ticket_id)
+    async with Listener.to(notifier.at(sale.id, ticket_id), token) as client:
+        await client.ticket("CONFIRMED")
+        assert await client.closed() == CloseCode.DONE, "it is still there"
+    await sale.archive("all")
+    await sale.stock.unlink("all")
+    async with Listener.to(notifier.at(sale.id, ticket_id), token) as client:
+        assert await client.closed() == CloseCode.ARCHIVED
+
+
 async def test_a_ticket_that_redis_does_not_know_is_not_found(sale: SaleDriver, notifier: RunningNotifier) -> None:
     nobody = new_ticket_id()
     async with Listener.to(notifier.at(sale.id, nobody), token_of(sale.id, nobody)) as client:

@@ -117,7 +117,7 @@ async def test_a_sale_its_orders_and_its_tickets_can_be_read(
     ]
     assert all(await publisher.send(facts, DEADLINE_S))
 
-    outcomes = {"CONFIRMED": 3, "RELEASED": 1, "DECLINED": 1, "LAPSED": 1}
+    outcomes = {"CONFIRMED": 3, "RELEASED": 1, "DECLINED": 1, "LAPSED": 1, "LEFT": 0, "SOLD_OUT": 0}
     stats = await service.until(f"/internal/sales/{sale_id}/stats", 200, outcomes=outcomes, version=2)
     assert stats["reasons"] == {
         "RELEASED": {"unit_taken": 1},

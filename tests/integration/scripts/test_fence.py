@@ -22,16 +22,20 @@ from tests.support.stack import Running, eventually, servers
 # What a caller might say for each argument of any script; before the fence nothing of it is looked at.
 ARGUMENTS: dict[str, Any] = {
     "action": "pause",
+    "again_ms": 1,
     "because": "a test wants it",
     "at": 1,
+    "batch": "a-batch",
     "counted": {"seat:asked": 1},
     "declined": [("nobody", "no")],
     "due": "",
     "epoch": 0,
     "every_ms": 1000,
     "fields": {"message": "x"},
+    "id": "new-ticket",
     "ids": [],
     "joins": [("new-ticket", 1, "eve", 1)],
+    "keep_ms": 0,
     "lease": "a-lease",
     "lease_ms": 1000,
     "longest_ms": 1000,
@@ -49,6 +53,7 @@ ARGUMENTS: dict[str, Any] = {
     "ticket_id": "nobody",
     "verdicts": [],
     "version": 99,
+    "was": "nobody",
 }
 # These are for a sale fenced to another Redis, and have tests of their own: below, and in test_rebuilding.
 OF_HALTED_SALES = {"adopt", "claim", "refill", "install"}

@@ -18,8 +18,12 @@ local function instance()
   return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 
+-- An archived sale changes no more, so that any Redis may speak for it (C2).
+local ANY_FENCE = 'archived'
+
 local function fenced(meta)
-  return redis.call('HGET', meta, 'fence') ~= instance()
+  local fence = redis.call('HGET', meta, 'fence')
+  return fence ~= ANY_FENCE and fence ~= instance()
 end
 
 local function now_ms()
@@ -124,10 +128,10 @@ local function advance(keys, sku, line, epoch)
   if now > served then redis.call('HSET', keys.items, sku .. ':served', now) end
 end
 
--- Units of a sku that nobody holds (U1).
+-- Units of a sku that nobody holds (U1); unsold: those that had come back when the sale was archived.
 local function free_units(items, sku, returned)
-  local high, next_serial = numbers(items, sku, 'high', 'next')
-  return redis.call('ZCARD', returned) + math.max(0, high - next_serial + 1)
+  local high, next_serial, unsold = numbers(items, sku, 'high', 'next', 'unsold')
+  return redis.call('ZCARD', returned) + unsold + math.max(0, high - next_serial + 1)
 end
 
 -- E1; raising: more stock was asked for and Postgres does not know it yet

@@ -1,4 +1,5 @@
 -- The whole sale after a change, with the next version, for Postgres. high is what it will be once Postgres knows (U3).
+-- closing: a state that Postgres is to know before it is so here: closed, archived (E4, C2).
 local function post_sale(keys, skus, withdrawn, action, reason, now, version)
   local flat = redis.call('HGETALL', keys.meta)
   local meta = {}
@@ -16,7 +17,7 @@ local function post_sale(keys, skus, withdrawn, action, reason, now, version)
   end
   post(keys.outbox, {
     type = 'sale.changed.v1', sale_id = meta.sale_id, version = version, epoch = tonumber(meta.epoch),
-    action = action, reason = reason, state = meta.closing and 'closed' or meta.state, name = meta.name,
+    action = action, reason = reason, state = meta.closing or meta.state, name = meta.name,
     per_buyer_limit = tonumber(meta.per_buyer_limit), rate_per_s = tonumber(meta.rate), capacity = tonumber(meta.capacity),
     opens_at_ms = tonumber(meta.opens_at_ms), ends_at_ms = tonumber(meta.ends_at_ms), message = meta.message,
     when_sold_out = meta.when_sold_out, validator = meta.validator, items = rows, at_ms = now,
