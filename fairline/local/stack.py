@@ -37,9 +37,12 @@ class Stack:
         forced_ports: Mapping[str, int] | None = None,
         running: Iterable[Service] = SERVICES,
         steps: Iterable[Step] = STEPS,
+        own: Callable[[str], Mapping[str, str]] = lambda _name: {},
         say: Callable[[str], None] = print,
     ) -> None:
-        """``say`` gets the lines for people.
+        """``say`` gets the lines for people; ``own`` says what one process finds in its environment instead.
+
+        With ``own`` the processes may reach the servers by different ways, a proxy for each for example.
 
         Raises:
             StackError: a wish that cannot be met.
@@ -48,6 +51,7 @@ class Stack:
         self._environ = environ
         self._say = say
         self._steps = list(steps)
+        self._own = own
         self._copies = services.copies(running, copies or {})
         order = [*ALL, *(copy.name for copy in self._copies)]
         self.supervisor = Supervisor(folder.logs, say=say, changed=self._changed, order=order)
@@ -81,7 +85,11 @@ class Stack:
         await at_once(
             self.supervisor.start(
                 services.program(
-                    copy, env=env, ports=self._ports, operator_key=self._operator_key, cwd=self._folder.path
+                    copy,
+                    env={**env, **self._own(copy.name)},
+                    ports=self._ports,
+                    operator_key=self._operator_key,
+                    cwd=self._folder.path,
                 )
             )
             for copy in self._copies
