@@ -10,7 +10,7 @@ every ticket is read again, because it may have gone back.
 import asyncio
 import contextlib
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from fairline import clock
@@ -59,7 +59,7 @@ def recovering_after(sale_id: str, last: ProgressFrame | None) -> ProgressFrame:
         epoch=last.epoch if last else 0,
         tail=last.tail if last else 0,
         items={},
-        server_time=_written(datetime.now(UTC)),
+        server_time=_written(clock.at(clock.now_ms())),
     )
 
 

@@ -6,6 +6,7 @@ from typing import NoReturn, TypeVar
 
 import uvloop
 
+from fairline import clock
 from fairline.errors import UnfitServerError
 from fairline.runtime import logs
 from fairline.runtime.settings import ProcessSettings, SettingsError, load
@@ -23,6 +24,7 @@ def main(service: str, settings: type[S], start: Callable[[S], Awaitable[None]])
     except SettingsError as error:
         _explain(service, error)
         sys.exit(WRONG_SETTINGS)
+    clock.shift_by(chosen.clock_shift)
     logs.set_up(process=chosen.process or service, level=chosen.log_level, form=chosen.log_format)
     try:
         uvloop.run(_run(start, chosen))

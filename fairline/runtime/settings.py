@@ -71,6 +71,11 @@ class ProcessSettings(BaseSettings):
         pattern="^(json|console)$",
         description="one JSON object a line, or for people",
     )
+    clock_shift: str = Field(
+        "",
+        alias="FAIRLINE_CLOCK_SHIFT",
+        description="for tests only: a file with the milliseconds by which the wall clock of this process is wrong",
+    )
     drain_s: float = Field(5.0, alias="FAIRLINE_DRAIN_S", ge=0, le=300, description="time to finish work when stopping")
     internal_host: Host = Field(
         "127.0.0.1", alias="FAIRLINE_INTERNAL_HOST", description="listens for health and metrics; the gateway does not"
