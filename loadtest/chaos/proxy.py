@@ -25,7 +25,7 @@ from fairline.runtime.services import cancelled
 
 CHUNK: Final = 16_384
 CONNECT_WITHIN_S: Final = 5.0
-_RESET: Final = struct.pack("ii", 1, 0)  # closed without a goodbye
+_RESET: Final = struct.pack("ii", 1, 0)
 UP, DOWN = "up", "down"  # from the client to the server, and back
 
 
@@ -148,7 +148,7 @@ class Proxy:
         finally:
             del self._ends[task]
             for end in ends:
-                if cut:
+                if cut and not end.transport.is_closing():  # with a reset, not with a goodbye
                     end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 end.transport.abort()
 
