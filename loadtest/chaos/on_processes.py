@@ -1,0 +1,67 @@
+"""Signals: a process that is killed, frozen and woken, or asked to end. The stack starts it again."""
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import Final
+
+from loadtest.chaos.faults import Fault, Harmless, NotThrownError, Scene
+from loadtest.chaos.world import PROCESSES
+from loadtest.history import LostWrites
+
+LONGEST_FREEZE_S: Final = 4.0  # longer than a lease and than a session with Kafka
+
+
+class Signal(Harmless):
+    """SIGKILL or SIGTERM. With ``appendfsync everysec`` a Redis that ended may have lost its last writes."""
+
+    targets = PROCESSES
+
+    def __init__(self, number: signal.Signals) -> None:
+        self._number = number
+
+    async def begin(self, scene: Scene, fault: Fault) -> None:
+        """Send it."""
+        number = self._number
+        if number is signal.SIGTERM:  # Postgres waits for its clients on that one, for ever
+            number = scene.world.stack.supervisor.program(fault.target).stop_signal
+        os.kill(_there(scene, fault.target), number)
+
+    def lost(self, fault: Fault) -> LostWrites:
+        """What is not on the disk."""
+        return "some" if fault.target == "redis" else "none"
+
+
+class Freeze(Harmless):
+    """SIGSTOP, later SIGCONT, to the process and its children: Postgres works in those."""
+
+    targets = PROCESSES
+    longest_s = LONGEST_FREEZE_S
+
+    async def begin(self, scene: Scene, fault: Fault) -> None:
+        """Stop it, whatever it is doing."""
+        for pid in family(_there(scene, fault.target)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+
+    async def end(self, scene: Scene, fault: Fault) -> None:
+        """It goes on as if nothing had been. One that was killed meanwhile is another one and does not care."""
+        pid = scene.world.pid(fault.target)
+        for each in family(pid) if pid is not None else []:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, signal.SIGCONT)
+
+
+def family(pid: int) -> list[int]:
+    """A process and its children, also those in sessions of their own."""
+    with contextlib.suppress(OSError):
+        return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    return [pid]
+
+
+def _there(scene: Scene, name: str) -> int:
+    pid = scene.world.pid(name)
+    if pid is None:
+        raise NotThrownError(f"{name} is down already")
+    return pid
