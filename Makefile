@@ -44,6 +44,9 @@ format: $(READY) ## format the code and mend what the linter can
 test: check $(LOAD_READY) browser ## everything: check, integration, end to end, chaos
 	@$(BIN)/pytest -n 2 --dist loadfile tests/integration tests/e2e tests/chaos
 
+chaos: $(READY) ## break everything at random, let it heal, judge it: ROUNDS= SEED= MINUTES= FAULTS=kill,stop,...
+	@$(BIN)/python -m loadtest.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(FAULTS),--faults $(FAULTS))
+
 browser: $(READY)
 	@deploy/install-browser
 
@@ -57,4 +60,4 @@ clean: ## remove everything that was made here
 	@[ ! -x $(BIN)/fairline ] || $(BIN)/fairline down --quiet || true
 	rm -rf $(VENV) .venv-load .fairline build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo up check format test browser lock clean
+.PHONY: help setup demo up check format test chaos browser lock clean
