@@ -28,10 +28,10 @@ SERVERS: Final = ALL
 COPIES: Final = {"gateway": 2, "admission": 2, "order_service": 2, "notifier": 2}
 SERVICES: Final = tuple(f"{name}{copy}" for name in COPIES for copy in ("", "-2"))
 PROCESSES: Final = (*SERVICES, *SERVERS)
-# Which service uses which server; order_service is one to the gateway, which passes operators' reads on to it.
+# Which service uses which server; order_service is one to those who ask it what Postgres knows.
 _USES: Final = {
     "gateway": ("redis", "order_service"),
-    "admission": ("redis", "kafka"),
+    "admission": ("redis", "kafka", "order_service"),
     "order_service": ("kafka", "postgres"),
     "notifier": ("redis",),
 }
