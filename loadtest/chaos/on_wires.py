@@ -55,10 +55,6 @@ class Lost(_OnWire):
         """Lose them as they come."""
         _wire(scene, fault).wire.to_lose = max(1, round(fault.amount))
 
-    async def end(self, scene: Scene, fault: Fault) -> None:
-        """Says so if there was no answer to lose."""
-        await super().end(scene, fault)
-
 
 class PublishLost(Lost):
     """The same for what Kafka acknowledged: the records are there, and their producer does not know."""

@@ -126,7 +126,8 @@ def _targets(kind: str, chance: random.Random) -> Sequence[str]:
 
 
 def _fault(chance: random.Random, kind: str, target: str) -> Fault:
-    longest_s = KINDS[kind].longest_s
+    lasts = kind != "operator" or target == "pause"
+    longest_s = KINDS[kind].longest_s if lasts else 0.0
     amount = {
         "slow": chance.uniform(0.05, 0.4),
         "clock": chance.choice((-1, 1)) * chance.choice((1.5, 60.0, _DAY_S)),
