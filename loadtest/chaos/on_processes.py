@@ -1,8 +1,10 @@
 """Signals: a process that is killed, frozen and woken, or asked to end. The stack starts it again."""
 
+import asyncio
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +12,7 @@ from loadtest.chaos.faults import Fault, Harmless, NotThrownError, Scene
 from loadtest.chaos.world import PROCESSES
 from loadtest.history import LostWrites
 
+COMES_BACK_WITHIN_S: Final = 3.0
 LONGEST_FREEZE_S: Final = 4.0  # longer than a lease and than a session with Kafka
 
 
@@ -26,7 +29,14 @@ class Signal(Harmless):
         number = self._number
         if number is signal.SIGTERM:  # Postgres waits for its clients on that one, for ever
             number = scene.world.stack.supervisor.program(fault.target).stop_signal
-        os.kill(_there(scene, fault.target), number)
+        deadline = time.monotonic() + COMES_BACK_WITHIN_S
+        while True:  # it may have died just now of another fault
+            try:
+                return os.kill(_there(scene, fault.target), number)
+            except ProcessLookupError:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.1)
 
     def lost(self, fault: Fault) -> LostWrites:
         """What is not on the disk."""
