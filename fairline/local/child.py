@@ -23,19 +23,21 @@ _LAST_WORDS_BYTES = 4_000
 class Child:
     """A process of the stack, from its start to its end."""
 
-    def __init__(self, program: Program, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, program: Program, process: asyncio.subprocess.Process, log: Path, offset: int) -> None:
+        """``offset`` is where its own part of the log begins."""
         self.program = program
         self.log = log
         self._process = process
         self._started = time.monotonic()
         self._over: float | None = None
-        self._offset = log.stat().st_size
+        self._offset = offset
 
     @classmethod
     async def start(cls, program: Program, log: Path) -> "Child":
         """Start the program; its output is added to the log, after a line that says so."""
         with writing(log.parent), _open(log) as output:
             output.write(f"--- {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {program.name} starts\n".encode())
+            offset = output.tell()  # before it can have written, and have ended
             process = await asyncio.create_subprocess_exec(
                 *program.command(),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -45,7 +47,7 @@ class Child:
                 env=program.env,
                 start_new_session=True,
             )
-        return cls(program, process, log)
+        return cls(program, process, log, offset)
 
     @property
     def pid(self) -> int:
