@@ -10,11 +10,14 @@ addresses of ``world``, for those who look and do not take part. The stack ends 
 
 import asyncio
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+
+import aiohttp
 
 from fairline.local import postgres_server
 from fairline.local.folder import DataFolder
@@ -24,6 +27,8 @@ from fairline.local.stack import Stack
 from loadtest.chaos.kafka_wire import PublishAnswers, client_id
 from loadtest.chaos.proxy import Proxy, Wire
 
+LOOKS_EVERY_S: Final = 0.1
+LOOKS_WITHIN_S: Final = 3.0
 SERVERS: Final = ALL
 COPIES: Final = {"gateway": 2, "admission": 2, "order_service": 2, "notifier": 2}
 SERVICES: Final = tuple(f"{name}{copy}" for name in COPIES for copy in ("", "-2"))
@@ -139,6 +144,22 @@ class World:
         """Where a service has its ``/readyz`` and ``/metrics``."""
         return str(self.stack.description()["internal_urls"][name])
 
+    async def lacking(self) -> list[str]:
+        """What is not there or not ready: processes, and what they say that they lack."""
+        missing = [name for name in PROCESSES if self.pid(name) is None]
+        for name, url in self.stack.description()["internal_urls"].items():
+            missing += await _lacks(name, url)
+        return missing
+
+    async def until_whole(self, *, within_s: float) -> list[str]:
+        """Wait until nothing lacks; what still does when the time is over."""
+        deadline = time.monotonic() + within_s
+        missing = await self.lacking()
+        while missing and time.monotonic() < deadline:
+            await asyncio.sleep(LOOKS_EVERY_S)
+            missing = await self.lacking()
+        return missing
+
     @property
     def operator_key(self) -> str:
         """An admin's key."""
@@ -207,6 +228,18 @@ class World:
         for proxy in self._proxies:
             await proxy.stop()
         self.folder.close()
+
+
+async def _lacks(name: str, url: str) -> list[str]:
+    """By the ``/readyz`` of a service."""
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LOOKS_WITHIN_S)) as session,
+            session.get(f"{url}/readyz") as answer,
+        ):
+            return [f"{name} lacks {what}" for what in (await answer.json())["missing"]]
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError, LookupError) as error:
+        return [f"{name} does not answer ({type(error).__name__})"]
 
 
 def _providers() -> dict[str, str]:

@@ -15,7 +15,7 @@ from loadtest.chaos.operators import Operators
 from loadtest.chaos.world import World
 from loadtest.recorder import Recorder
 from tests.support.sale import a_name
-from tests.support.stack import cannot_be_had, eventually, temporary_folder
+from tests.support.stack import cannot_be_had, temporary_folder
 
 
 @pytest.fixture(scope="package")
@@ -66,14 +66,4 @@ async def lacks(world: World, service: str) -> set[str]:
 
 async def whole(world: World) -> None:
     """Wait until every service lacks nothing."""
-
-    async def ready() -> bool:
-        try:
-            for name in world.stack.description()["internal_urls"]:
-                missing = await lacks(world, name)
-                assert not missing, f"{name} lacks {missing}"
-        except aiohttp.ClientError as error:
-            raise AssertionError(repr(error)) from error
-        return True
-
-    await eventually(ready, within_s=40)
+    assert await world.until_whole(within_s=40) == []
