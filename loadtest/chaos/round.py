@@ -14,10 +14,11 @@ from typing import Final
 
 import msgspec
 
+from fairline.runtime.services import cancelled
 from fairline.states import State
 from loadtest import finals, read_finals
 from loadtest.chaos.bystander import Bystander
-from loadtest.chaos.faults import Scene, Thrown, throwing
+from loadtest.chaos.faults import IN_THE_WAY, Scene, Thrown, throwing
 from loadtest.chaos.operators import NotDoneError, Operators
 from loadtest.chaos.plan import KINDS, Plan
 from loadtest.chaos.surge import Surge
@@ -72,8 +73,12 @@ async def play(world: World, plan: Plan, folder: Path) -> Result:
     began = time.monotonic()
     result = Result(plan)
     logs = _sizes(world, folder)
-    with Recorder(folder / "history.jsonl", sale_id=plan.sale.sale_id, seed=plan.seed) as history:
-        await _play(world, plan, history, result, deadline=began + LONGEST_S - READS_WITHIN_S)
+    try:
+        with Recorder(folder / "history.jsonl", sale_id=plan.sale.sale_id, seed=plan.seed) as history:
+            await _play(world, plan, history, result, deadline=began + LONGEST_S - READS_WITHIN_S)
+    except asyncio.CancelledError:  # half a round is evidence of nothing
+        shutil.rmtree(folder)
+        raise
     try:
         async with asyncio.timeout(READS_WITHIN_S):
             contents = await read_finals.read(
@@ -124,15 +129,11 @@ async def _play(world: World, plan: Plan, history: Recorder, result: Result, *, 
         listens_s = HALTED_AFTER_S if lossy else deadline - began
         playing = asyncio.create_task(surge.play(within_s=listens_s), name="surge")
         try:
-            async with asyncio.TaskGroup() as group:
-                for fault in plan.faults:
-                    group.create_task(throwing(fault, KINDS, scene, history, result.thrown, began_s=began))
-        except* Exception as errors:  # noqa: BLE001 - a fault that cannot be ended is a finding, whatever it was
-            result.trouble += [f"could not be mended: {error!r}" for error in errors.exceptions]
+            result.trouble += await _thrown(plan, scene, history, result.thrown, began_s=began)
+            if not result.trouble:
+                await playing
         finally:
-            if result.trouble:
-                playing.cancel()
-            await asyncio.gather(playing, return_exceptions=True)
+            await cancelled(playing)
         lacking = await world.until_whole(within_s=max(1.0, deadline - time.monotonic()))
         result.trouble += [f"not healed: {', '.join(lacking)}"] if lacking else []
         left = await bystander.at_rest(within_s=1.0 if lossy else max(1.0, deadline - time.monotonic()))
@@ -145,6 +146,18 @@ async def _play(world: World, plan: Plan, history: Recorder, result: Result, *, 
             result.trouble += [f"{surge.waiting} buyers were not told an outcome"] if surge.waiting else []
         await surge.ask_all(within_s=1.0 if result.halted else max(1.0, deadline - time.monotonic()))
         result.tickets, result.confirmed = len(surge.held), surge.told(State.CONFIRMED)
+
+
+async def _thrown(plan: Plan, scene: Scene, history: Recorder, thrown: Thrown, *, began_s: float) -> list[str]:
+    """Throw and end every fault; those that could not be ended."""
+    stuck: list[str] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            for fault in plan.faults:
+                group.create_task(throwing(fault, KINDS, scene, history, thrown, began_s=began_s))
+    except* IN_THE_WAY as errors:
+        stuck += [f"could not be mended: {error!r}" for error in errors.exceptions]
+    return stuck
 
 
 def _sizes(world: World, folder: Path) -> dict[Path, int]:
