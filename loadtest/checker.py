@@ -43,7 +43,8 @@ INVARIANTS: Final[dict[str, Callable[[Case, Report], str]]] = {
 def check(history: History | None, finals: Finals) -> list[Finding]:
     """A finding for each invariant, in the design's order. Without a history, what the contents alone can decide.
 
-    The history must be that of everybody who used the sale. About a second for 1,000 tickets.
+    The history must be that of everybody who used the sale. Time and memory grow with it; what compares admissions with
+    a rate grows with the square of those admitted.
     """
     case = Case(history, finals)
     found = []

@@ -75,7 +75,7 @@ class RedisSide(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Letter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A dead letter of this sale. ``ticket_id`` is its key, the empty text where that cannot be read."""
+    """A dead letter of this sale. ``ticket_id`` is what it says itself, or where it cannot be read, its key."""
 
     topic: str
     ticket_id: str

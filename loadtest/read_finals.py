@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from fairline import events
-from fairline.states import State
+from fairline.states import SaleState, State
 from fairline.store.client import Redis, connect
 from fairline.store.keys import SaleKeys
 from fairline.store.scripts import TicketRecord
@@ -62,6 +62,8 @@ async def _redis(sale_id: str, url: str) -> RedisSide:
         tickets = {}
         async for ticket_id, packed in redis.hscan_iter(keys.tickets, count=PAGE):
             tickets[ticket_id.decode()] = _ticket(_record(packed))
+        if meta["state"] == SaleState.CLOSED and counts and not tickets:
+            raise FinalsError(f"the tickets of {sale_id} have been archived: there is nothing left to compare")
         held: Any = await redis.hgetall(keys.held)
         return RedisSide(
             state=meta["state"],
@@ -167,7 +169,7 @@ class _Found:
             return
         if is_dead:
             reason = dict(record.headers).get("fairline-reason", b"").decode(errors="replace")
-            self._dead.append(Letter(topic=topic, ticket_id=key, reason=reason))
+            self._dead.append(Letter(topic=topic, ticket_id=getattr(fact, "ticket_id", key), reason=reason))
             return
         match fact:
             case events.OrderPlaced():

@@ -104,7 +104,7 @@ def _nobody_passed_over(report: Report, sku: str, line: dict[str, Ticket]) -> No
 
 
 def _had_a_turn(ticket: Ticket) -> bool:
-    return ticket.tries > 0 or was_admitted(ticket.state, ticket.reason)
+    return ticket.tries > 0 or ticket.back or was_admitted(ticket.state, ticket.reason)
 
 
 def _passed_by_the_clock(case: Case, report: Report, sku: str, line: dict[str, Ticket]) -> None:

@@ -58,7 +58,7 @@ class _Bucket:
 
 
 def _within_rate(case: Case, report: Report, bucket: _Bucket) -> str:
-    fullest, words, count = -1.0, "nobody was admitted", 0
+    fullest, words = -1.0, "nobody was admitted"
     admissions = sorted(
         (*span, life.ticket_id) for life in case.lives.values() if (span := case.admission(life)) is not None
     )
@@ -67,11 +67,11 @@ def _within_rate(case: Case, report: Report, bucket: _Bucket) -> str:
     for begin_s, end_s, name in reversed(admissions):
         insort(ends, (end_s, name))
         for count, (until_s, _) in enumerate(ends, 1):
-            share = count / bucket.allows(begin_s, until_s)
-            if share > fullest:
-                fullest, words = share, f"{count} admitted between {begin_s:.3f} and {until_s:.3f}"
-                words += f", {bucket.allows(begin_s, until_s):.1f} allowed"
-                worst = [each for _, each in ends[:count]] if share > 1 else []
+            allowed = bucket.allows(begin_s, until_s)
+            if count > fullest * allowed:
+                fullest = count / allowed
+                words = f"{count} admitted between {begin_s:.3f} and {until_s:.3f}, {allowed:.1f} allowed"
+                worst = [each for _, each in ends[:count]] if fullest > 1 else []
     if fullest > 1:
         report.fault(words, *worst)
     sampled = _sampled_rate(case, report, bucket)

@@ -32,7 +32,10 @@ from fairline.demo.verdict import CHECKS, Evidence, judge
 from fairline.demo.watch import Watch
 from fairline.local import control
 from fairline.sale import Validator
+from loadtest import read_finals
+from loadtest.checker import check
 from tests.support.admission import Shop, a_shop
+from tests.support.crowd_history import history_of
 from tests.support.stack import FullStack, eventually
 
 # What a client may be told when it is to come back. ``not_open`` is one frame of the board after the opening.
@@ -274,7 +277,17 @@ class Scene:
             return True
 
         await eventually(written)
+        await self._check(evidence, besides=set(besides or ()))
         return evidence
+
+    async def _check(self, evidence: Evidence, *, besides: set[str]) -> None:
+        """The checker's opinion too, which also knows Kafka. Of tickets of nobody in the crowd it may complain."""
+        at = {name: self.stack.info[name] for name in ("redis_url", "kafka", "postgres_dsn")}
+        finals = await read_finals.read(self.scenario.sale_id, **at)
+        history = history_of(evidence.sale, evidence.log, evidence.seen, opened_s=evidence.opened_s, rested=True)
+        for finding in check(history, finals):
+            ours = set(finding.tickets) - besides or not finding.tickets
+            assert finding.verdict != "violated" or not ours, str(finding)
 
     async def history(self) -> dict[str, str]:
         """How tickets ended, as Postgres has it."""
