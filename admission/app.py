@@ -8,6 +8,10 @@ from admission.archiver import Archiver
 from admission.controller import Controller
 from admission.desk import Desk
 from admission.keeper import Keeper
+from admission.reconcile.census import Census
+from admission.reconcile.comparison import Comparison
+from admission.reconcile.reconciler import Reconciler
+from admission.records import Records
 from admission.relay import Relay
 from admission.roster import Roster
 from admission.settings import AdmissionSettings
@@ -38,6 +42,14 @@ async def start(settings: AdmissionSettings, stopping: asyncio.Event | None = No
         cookie_jar=aiohttp.DummyCookieJar(),
     )
 
+    records = Records(shop, settings.order_service_url)
+
+    async def comparison_of(sale_id: str) -> Comparison | None:
+        skus = await room.skus(sale_id)
+        if skus is None:
+            return None
+        return Comparison(Census(redis, sale_id, skus), Stock(redis, sale_id, skus), records)
+
     async def open_desk(sale_id: str) -> Desk | None:
         skus = await room.skus(sale_id)
         if skus is None:
@@ -65,6 +77,7 @@ async def start(settings: AdmissionSettings, stopping: asyncio.Event | None = No
                 Roster(room, open_desk, metrics.forget_sale),
                 Archiver(sales, room, open_closed, settings),
                 Settler(redis, room, reader, settings, metrics),
+                Reconciler(redis, room, comparison_of, metrics, every_s=settings.compare_every_s),
             ],
             drain_s=settings.drain_s,
             stopping=stopping,

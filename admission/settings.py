@@ -33,6 +33,9 @@ class AdmissionSettings(ProcessSettings, RedisSettings, KafkaSettings, RecordsSe
         86_400.0, ge=1, le=31_536_000, description="how long a closed sale's tickets stay in Redis; then Postgres alone"
     )
     settle_batch: int = Field(500, ge=1, le=5000, description="results taken from Kafka at a time")
+    compare_every_s: float = Field(
+        60.0, ge=1, le=86_400, description="rest between two comparisons of a sale with Postgres, by any copy"
+    )
     validator_tries: int = Field(2, ge=1, le=5, description="requests to the shop for one ticket and admission")
     validator_connections: int = Field(100, ge=1, le=1000, description="requests to a shop at a time, for each sale")
     breaker_failures: int = Field(5, ge=1, le=1000, description="failures in a row that leave the shop alone")

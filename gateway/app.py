@@ -15,9 +15,11 @@ from litestar.types import ControllerRouterHandler
 from fairline.runtime import logs
 from fairline.runtime.health import Health, HttpServer
 from fairline.runtime.metrics import Metrics
+from fairline.runtime.open_files import most_connections
 from fairline.runtime.services import run
 from fairline.runtime.settings import SettingsError
 from fairline.runtime.token_keys import token_keys
+from fairline.runtime.wire_limits import limited
 from fairline.store.client import Redis, check, connect, refuse_unfit
 from fairline.store.operators import Operators
 from fairline.store.room import Room
@@ -25,7 +27,8 @@ from gateway.answers import EXCEPTION_HANDLERS, answer
 from gateway.auth import Keyring
 from gateway.board import Board
 from gateway.cors import Cors
-from gateway.front import Front
+from gateway.door import Door
+from gateway.front import Front, request_ids
 from gateway.joins import Joins
 from gateway.openapi import OPT, Doc, document
 from gateway.records import Records
@@ -56,7 +59,18 @@ class Gateway:
         self.stored = Operators(redis)
         self.tallies = Tallies(room)
         self.records = Records(settings.order_service_url, timeout_s=settings.order_service_timeout_s)
-        self.joins = Joins(room, board, self.tallies, tokens=tokens, metrics=self.metrics, settings=settings)
+        new_id = request_ids()
+        self.door = Door(
+            settings.max_requests,
+            known=board.knows,
+            new_id=new_id,
+            shared=bool(settings.origins),
+            within_s=settings.patience_ms / 1000,
+            metrics=self.metrics,
+        )
+        self.joins = Joins(
+            room, board, self.tallies, tokens=tokens, took=self.door.took, metrics=self.metrics, settings=settings
+        )
         self.tickets = Tickets(room, board, tokens, settings)
         self.health = Health(self.metrics, {"redis": lambda: check(redis)})
         keyring = Keyring(self.stored, first.get_secret_value() if first else None)
@@ -79,7 +93,16 @@ class Gateway:
             debug=False,
         )
         self.document = document(self.litestar, version=version("fairline"))
-        self.app = Front(self.litestar, self.joins, self.health, cors=Cors(settings.origins), metrics=self.metrics)
+        self.app = Front(
+            self.litestar,
+            self.joins,
+            self.health,
+            door=self.door,
+            new_id=new_id,
+            cors=Cors(settings.origins),
+            metrics=self.metrics,
+        )
+        self.protocol = limited(door=self.door, most=most_connections(settings.max_connections))
 
     def _document(self) -> ControllerRouterHandler:
         doc = Doc(
@@ -100,6 +123,7 @@ class Gateway:
         await stopping.wait()
         self.health.draining = True
         await self.joins.batcher.drain()
+        await self.tickets.leaving.drain()
 
 
 async def start(settings: GatewaySettings) -> None:
@@ -115,7 +139,9 @@ async def start(settings: GatewaySettings) -> None:
         gateway = Gateway(settings, redis)
         if settings.operator_key is None and not await gateway.stored.all():
             raise SettingsError("FAIRLINE_OPERATOR_KEY: is required as long as no operator's key is stored")
-        server = HttpServer(gateway.app, host=settings.host, port=settings.port, drain_s=settings.drain_s)
+        server = HttpServer(
+            gateway.app, host=settings.host, port=settings.port, drain_s=settings.drain_s, protocol=gateway.protocol
+        )
         logs.get(__name__).info("serving", host=settings.host, port=settings.port)
         await run([server, gateway, gateway.tallies, gateway.records], drain_s=settings.drain_s)
     finally:

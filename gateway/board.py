@@ -51,11 +51,12 @@ class Seen:
         self.closes_line = look.meta["when_sold_out"] == "close_line"
         self.waiting = sum(row.waiting for row in look.rows)
 
-    def refusal(self, sku: str, *, keyed: bool) -> str | None:
+    def refusal(self, sku: str, *, keyed: bool, max_waiting: int) -> str | None:
         """The code of a refusal that needs no question to Redis, if there is one (rules E2, E3).
 
-        Only where join.lua could say nothing else, except that one who has bought is told "sold out". A request with
-        an Idempotency-Key may have made a ticket before and then must get it, so after the opening it goes to Redis.
+        Only where join.lua could say nothing else, except that one who has bought is told "sold out", and one who waits
+        already "line full". A request with an Idempotency-Key may have made a ticket before and then must get it, so
+        after the opening it goes to Redis.
         """
         if self.state is SaleState.DRAFT:
             return "not_open"
@@ -66,6 +67,8 @@ class Seen:
         row = self.rows[sku]
         if self.state is not SaleState.ENDED and self.closes_line and row.outlook == "sold_out" and not row.waiting:
             return "sold_out"
+        if self.state is not SaleState.ENDED and self.waiting >= max_waiting:
+            return "line_full"
         return None
 
     def eta_s(self, sku: str, ahead: int) -> float | None:
@@ -135,6 +138,10 @@ class Board:
         """The sale if it is on the board and young enough; costs nothing."""
         seen = self._seen.get(sale_id)
         return seen if seen is not None and time.monotonic() - seen.at < self._frame_s else None
+
+    def knows(self, sale_id: str) -> bool:
+        """Whether there is such a sale, as far as this gateway has heard; costs nothing."""
+        return sale_id in self._seen
 
     async def sale(self, sale_id: str) -> Seen | None:
         """The sale, at most a frame old; nothing for one that Redis does not know.

@@ -19,21 +19,14 @@ from fairline.runtime.health import Health
 from fairline.runtime.metrics import Metrics
 from gateway.bodies import header
 from gateway.cors import Cors
+from gateway.door import REQUEST_ID, ROUTE, Door
 from gateway.joins import Joins
-from gateway.problems import Headers, Problem
+from gateway.problems import GUARDS, POLICY, Problem
 
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ELSEWHERE: Final = "(none)"  # the route of an address that is none: names from outside must not become labels
 _JOIN_ROUTE: Final = "/sales/{sale_id}/tickets"
 _JOIN: Final = re.compile(r"/sales/([^/]+)/tickets")
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-# For whatever is no page: nothing in it may run or be framed.
-_GUARDS: Final[Headers] = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-]
-_POLICY: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
 Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -42,15 +35,25 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 class Front:
     """Every request comes through here."""
 
-    def __init__(self, app: App, joins: Joins, health: Health, *, cors: Cors, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: App,
+        joins: Joins,
+        health: Health,
+        *,
+        door: Door,
+        new_id: Callable[[], str],
+        cors: Cors,
+        metrics: Metrics,
+    ) -> None:
         self._app = app
         self._joins = joins
         self._health = health
+        self._door = door
+        self._new_id = new_id
         self._cors = cors
         self._metrics = metrics
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        self._name = secrets.token_hex(6)  # of this start; with a count behind it, a request's id
-        self._count = itertools.count(1)
 
     async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
         """Answer one request."""
@@ -61,9 +64,9 @@ class Front:
             return
         started = time.perf_counter()
         said = header(scope, b"x-request-id")
-        request_id = said if said and _REQUEST_ID.fullmatch(said) else f"{self._name}-{next(self._count):x}"
+        request_id = said if said and REQUEST_ID.fullmatch(said) else self._new_id()
         scope.setdefault("state", {})["request_id"] = request_id
-        added = [*_GUARDS, (b"x-request-id", request_id.encode()), *self._cors.headers(scope)]
+        added = [*GUARDS, (b"x-request-id", request_id.encode()), *self._cors.headers(scope)]
         status = 0
 
         async def send_guarded(message: Any) -> None:
@@ -72,13 +75,13 @@ class Front:
                 status = message["status"]
                 headers = [*message["headers"], *added]
                 if not any(name == b"content-security-policy" for name, _ in headers):
-                    headers.append(_POLICY)
+                    headers.append(POLICY)
                 message = {**message, "headers": headers}
             await send(message)
 
         route = _ELSEWHERE
         try:
-            route = await self._answer(scope, receive, send_guarded)
+            route = await self._enter(scope, receive, send_guarded)
         except Exception:
             if status:
                 raise
@@ -87,6 +90,17 @@ class Front:
         finally:
             if status:
                 self._count_request(route, scope["method"], status, time.perf_counter() - started)
+
+    async def _enter(self, scope: Any, receive: Any, send: Send) -> str:
+        """Answer unless too much is under way; the route."""
+        party = self._door.enter(scope)
+        if party is None:
+            await _refuse(Problem("overloaded"), scope["state"]["request_id"], send)
+            return ROUTE
+        try:
+            return await self._answer(scope, receive, send)
+        finally:
+            self._door.leave(party)
 
     async def _answer(self, scope: Any, receive: Any, send: Send) -> str:
         """Answer, and say by which route."""
@@ -115,6 +129,12 @@ class Front:
             children = self._children[label] = (counted, self._metrics.request_s.labels(route))
         children[0].inc()
         children[1].observe(took_s)
+
+
+def request_ids() -> Callable[[], str]:
+    """Ids for requests that bring none: a name of this start, and a count."""
+    name, count = secrets.token_hex(6), itertools.count(1)
+    return lambda: f"{name}-{next(count):x}"
 
 
 async def _refuse(problem: Problem, request_id: str, send: Send) -> None:

@@ -6,14 +6,15 @@ made, and its repeat finds the ticket.
 """
 
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 from litestar.types import Receive, Scope, Send
 
 from fairline import ids
-from fairline.errors import FairlineError, OverloadedError
+from fairline.errors import FairlineError
 from fairline.runtime.metrics import Metrics
 from fairline.store.room import Join, Room, Ticket
 from fairline.tokens import TokenKeys
@@ -53,6 +54,7 @@ class Joins:
         tallies: Tallies,
         *,
         tokens: TokenKeys,
+        took: Callable[[float, float], None],
         metrics: Metrics,
         settings: GatewaySettings,
     ) -> None:
@@ -60,19 +62,19 @@ class Joins:
         self._board = board
         self._tallies = tallies
         self._tokens = tokens
+        self._took = took
         self._metrics = metrics
         self._settings = settings
         self._body = Body(JoinRequest, limit_bytes=BUYERS_LIMIT_BYTES, within_s=settings.body_timeout_s)
-        self._waiting = 0  # from the body to the answer: bounds those who wait for the board too
         self.batcher: Batcher[Join, Joined] = Batcher(
             self._join_all,
             most=settings.batch_tickets,
             in_flight=settings.in_flight_batches,
-            most_waiting=settings.most_waiting,
+            most_waiting=settings.max_requests,
             deadline_s=settings.deadline_s,
             seen=metrics.join_batch.observe,
         )
-        metrics.joins_waiting.set_function(lambda: self._waiting)
+        metrics.joins_waiting.set_function(lambda: self.batcher.waiting)
 
     async def serve(self, sale_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer ``POST /sales/{sale_id}/tickets`` as a plain ASGI application: the front sends joins here."""
@@ -97,14 +99,11 @@ class Joins:
         fault = ids.buyer_fault(asked.buyer_id)
         if fault:
             raise invalid("buyer_id", fault)
-        if self._waiting >= self._settings.most_waiting:
-            self._metrics.joins.labels("OVERLOADED").inc()
-            raise Problem(OverloadedError.code)
-        self._waiting += 1
+        began = time.monotonic()
         try:
             word, ticket = await self._join(sale_id, asked, key)
         finally:
-            self._waiting -= 1
+            self._took(began, time.monotonic())
         new = word == "JOINED" or (word == "SAME" and key is None)  # without a key only our own retry is "the same"
         return 202 if new else 200, _encode(self._ticket(sale_id, ticket, told=word != "LIVE"))
 
@@ -115,7 +114,7 @@ class Joins:
         if asked.sku not in seen.rows:
             self._tallies.refused(sale_id, "", "unknown_sku")
             raise Problem("unknown_sku")
-        refusal = seen.refusal(asked.sku, keyed=key is not None)
+        refusal = seen.refusal(asked.sku, keyed=key is not None, max_waiting=self._settings.max_waiting)
         if refusal:
             self._tallies.refused(sale_id, asked.sku, refusal)
             self._metrics.joins.labels(refusal.upper()).inc()
@@ -130,7 +129,7 @@ class Joins:
         return word, ticket
 
     async def _join_all(self, sale_id: str, joins: Sequence[Join]) -> list[Joined]:
-        return await self._room.join(sale_id, joins, max_waiting=self._settings.line_tickets)
+        return await self._room.join(sale_id, joins, max_waiting=self._settings.max_waiting)
 
     @staticmethod
     def _refusal(code: str, seen: Seen) -> Problem:

@@ -15,6 +15,13 @@ from fairline.errors import FairlineError, FencedError, OverloadedError, TokenEr
 
 Headers = list[tuple[bytes, bytes]]
 
+# For whatever is no page: nothing in it may run or be framed.
+GUARDS: Final[Headers] = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+]
+POLICY: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 MEDIA_TYPE: Final = b"application/problem+json"
 URN: Final = "urn:fairline:problem:"
 _SHOWN: Final = 64  # characters of a client's own words that a message repeats
@@ -74,13 +81,15 @@ KINDS: Final[dict[str, Kind]] = {
     "wrong_content_type": Kind(415, "The body must be sent as Content-Type: application/json."),
     "idempotency_key_reused": Kind(422, "This Idempotency-Key made a ticket for another quantity or accept_fewer."),
     "not_open": Kind(425, "This sale has not opened yet.", 2),
-    "too_many_requests": Kind(429, "Too many requests. Reserved for limits in front; the gateway has none yet.", 1),
+    "too_many_requests": Kind(
+        429, "Too many requests. Reserved for limits by client, which belong in front; the gateway has none.", 1
+    ),
     "internal": Kind(500, "Something went wrong here. It was logged under this request id."),
     "bad_gateway": Kind(502, "The order service gave no usable answer."),
     "recovering": Kind(503, "The sale is halted: Redis may have lost data and is being rebuilt. Places are kept.", 2),
     "unavailable": Kind(503, "A server behind this one did not answer in time.", 1),
     "overloaded": Kind(503, "Too many requests are waiting already.", 1),
-    "line_full": Kind(503, "The line holds as many tickets as it may.", 5),
+    "line_full": Kind(503, "As many tickets of this sale wait as may.", 5),
     "not_acknowledged": Kind(503, "Postgres has not acknowledged it yet; the same call again is safe.", 2),
 }
 
@@ -115,8 +124,9 @@ class Problem(Exception):  # noqa: N818 - the standard's own word
 
 
 def jittered(seconds: float) -> int:
-    """Whole seconds, at least those asked for, at most about twice as many."""
-    return max(1, math.ceil(seconds + random.uniform(0, max(1.0, seconds))))  # noqa: S311 - spreads load, hides nothing
+    """Whole seconds, at least those asked for; at most twice as many, or two more where they are few."""
+    least = max(1, math.ceil(seconds))
+    return least + int(random.random() * (max(2, least) + 1))  # noqa: S311 - spreads load, hides nothing
 
 
 def shown(text: str) -> str:

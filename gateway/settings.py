@@ -34,14 +34,18 @@ class GatewaySettings(
     SECTION: ClassVar[str] = "GATEWAY"
     model_config = section("GATEWAY")
 
-    most_waiting: int = Field(
-        5_000, ge=1, le=200_000, description="joins, and as many status calls, that may wait for Redis; then 503"
+    max_requests: int = Field(
+        2_000, ge=1, le=100_000, description="requests under way, shared among the sales; one alone has half; then 503"
     )
+    patience_ms: int = Field(
+        500, ge=10, le=10_000, description="a join may take so long; where more do not, fewer requests are let in"
+    )
+    max_connections: int = Field(10_000, ge=1, le=1_000_000, description="connections at a time; then 503")
     batch_tickets: int = Field(256, ge=1, le=256, description="joins in one script call")
     in_flight_batches: int = Field(2, ge=1, le=16, description="script calls at a time, for each sale")
     deadline_s: float = Field(3.0, ge=0.1, le=30, description="how long a join waits before it is refused, not sent")
-    line_tickets: int = Field(
-        500_000, ge=1, le=10_000_000, description="tickets a sku's line may hold (409 bytes each)"
+    max_waiting: int = Field(
+        500_000, ge=1, le=10_000_000, description="tickets of a sale that may wait (409 bytes each); then 503"
     )
     frame_ms: int = Field(100, ge=1, le=100, description="how old the board of a sale may be")
     cached_sales: int = Field(1_000, ge=10, le=100_000, description="sales on the board")

@@ -4,7 +4,7 @@ Status calls of one turn of the event loop are one script call, like joins: a cr
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from litestar.types import Scope
@@ -26,6 +26,8 @@ SOON_S: Final = 1.0  # between two status calls of a ticket whose turn is near o
 LATE_S: Final = 10.0  # of one that has long to wait
 _SHARE: Final = 0.1  # of the expected wait
 READMISSION_S: Final = 30.0  # between two looks whether a RELEASED ticket's buyer was readmitted
+
+Wanted = tuple[str, str]  # ticket_id, sku
 
 
 def next_poll_s(ticket: Ticket, eta_s: float | None) -> float | None:
@@ -59,20 +61,15 @@ class Tickets:
         self._board = board
         self._tokens = tokens
         self._settings = settings
-        self.batcher: Batcher[tuple[str, str], Ticket | None] = Batcher(
-            self._read_all,
-            most=settings.batch_tickets,
-            in_flight=settings.in_flight_batches,
-            most_waiting=settings.most_waiting,
-            deadline_s=settings.deadline_s,
-        )
-        self.showing: Batcher[Shown, Ticket | None] = Batcher(
-            self._room.show,
-            most=settings.batch_tickets,
-            in_flight=settings.in_flight_batches,
-            most_waiting=settings.most_waiting,
-            deadline_s=settings.deadline_s,
-        )
+        bounds: Any = {
+            "in_flight": settings.in_flight_batches,
+            "most_waiting": settings.max_requests,
+            "deadline_s": settings.deadline_s,
+        }
+        self.batcher: Batcher[Wanted, Ticket | None] = Batcher(self._read_all, most=settings.batch_tickets, **bounds)
+        self.showing: Batcher[Shown, Ticket | None] = Batcher(self._room.show, most=settings.batch_tickets, **bounds)
+        # One a call, but few calls at a time: or a crowd that leaves would take every connection to Redis.
+        self.leaving: Batcher[Wanted, tuple[str, Ticket | None]] = Batcher(self._leave_one, most=1, **bounds)
 
     async def status(self, scope: Scope, sale_id: str, ticket_id: str) -> TicketAnswer:
         """The ticket as it stands; raises ``Problem``. A lost ticket has its place again (D4)."""
@@ -94,11 +91,11 @@ class Tickets:
     async def leave(self, scope: Scope, sale_id: str, ticket_id: str) -> TicketAnswer:
         """The ticket in LEFT, again and again; raises ``Problem`` where it is not WAITING."""
         claims, seen = await self._claims(scope, sale_id, ticket_id)
-        word, ticket = await self._room.leave(sale_id, ticket_id, claims.sku)
+        word, ticket = await self.leaving.submit(sale_id, (ticket_id, claims.sku))
         if word == "UNKNOWN":  # lost with Redis, perhaps: then there is a place to give up
             found = await self.showing.submit(sale_id, _shown(claims))
             if found is not None:
-                word, ticket = await self._room.leave(sale_id, found.ticket_id, claims.sku)
+                word, ticket = await self.leaving.submit(sale_id, (found.ticket_id, claims.sku))
         if word == "NOT_WAITING" and ticket is not None:
             raise Problem("not_waiting", state=ticket.state)
         return _answer(ticket_id, seen, ticket)
@@ -124,8 +121,11 @@ class Tickets:
             ws_url=self._settings.notifier_url.rstrip("/") + path,
         )
 
-    async def _read_all(self, sale_id: str, wanted: Sequence[tuple[str, str]]) -> list[Ticket | None]:
+    async def _read_all(self, sale_id: str, wanted: Sequence[Wanted]) -> list[Ticket | None]:
         return await self._room.read(sale_id, wanted)
+
+    async def _leave_one(self, sale_id: str, wanted: Sequence[Wanted]) -> list[tuple[str, Ticket | None]]:
+        return [await self._room.leave(sale_id, ticket_id, sku) for ticket_id, sku in wanted]
 
 
 def _shown(claims: Claims) -> Shown:

@@ -13,7 +13,6 @@ import functools
 import http
 import logging
 import random
-import resource
 import socket
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -28,6 +27,7 @@ from fairline.errors import TokenError
 from fairline.frames import ByeFrame, CloseCode
 from fairline.runtime import logs
 from fairline.runtime.metrics import Metrics
+from fairline.runtime.open_files import FILES_BESIDE, most_connections
 from fairline.tokens import TokenKeys
 from notifier import handshake
 from notifier.hub import Client, Hub
@@ -39,7 +39,6 @@ MAX_MESSAGE_BYTES: Final = 4096  # a token is about 400
 MAX_QUEUE: Final = 2
 BACKLOG: Final = 4096
 LIFE_SPREAD: Final = 0.2
-FILES_BESIDE: Final = 128  # Redis, health, logs, and connections that are only there to be refused
 DRAIN_SHARE: Final = 0.8  # of drain_s; the rest is for cutting what is left
 CHUNK: Final = 500
 MINUTE_S: Final = 60.0
@@ -236,22 +235,6 @@ class _Budget:
         self._left -= 1
         if self._left < 0:
             raise msgspec.DecodeError("too many messages")
-
-
-def most_connections(wanted: int) -> int:
-    """How many connections the limit of open files allows, at most those wanted. Raises the soft limit if need be."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + FILES_BESIDE
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        raised = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
-            soft = raised
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return wanted
-    most = max(1, soft - FILES_BESIDE)
-    logs.get(__name__).warning("fewer connections than wanted: raise the limit of open files", wanted=wanted, most=most)
-    return most
 
 
 def _bound(host: str, port: int, send_buffer_bytes: int) -> socket.socket:

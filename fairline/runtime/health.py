@@ -109,6 +109,7 @@ class HttpServer:
             ws="none",
             lifespan="off",
             access_log=False,
+            proxy_headers=False,  # nothing is decided by a client's address
             log_config=None,
             server_header=False,
             date_header=False,

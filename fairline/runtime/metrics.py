@@ -43,6 +43,15 @@ class Metrics:
             buckets=_FAST_S,
             registry=in_here,
         )
+        self.under_way = Gauge("fairline_requests_under_way", "Requests being answered now", registry=in_here)
+        self.places = Gauge(
+            "fairline_requests_allowed",
+            "Requests that may be under way now: fewer while joins are slow",
+            registry=in_here,
+        )
+        self.shed = Counter(
+            "fairline_shed", "Requests refused because too many were under way already", registry=in_here
+        )
         self.joins = Counter(
             "fairline_joins", "Joins by their word (JOINED, SOLD_OUT, ...)", ("word",), registry=in_here
         )
@@ -102,6 +111,19 @@ class Metrics:
         self.halted = Gauge(
             "fairline_sale_recovering",
             "1 while a sale is halted because Redis lost data",
+            ("sale",),
+            registry=in_here,
+        )
+
+        self.differences = Gauge(
+            "fairline_differences",
+            "What Redis and Postgres do not agree on, by kind, when they were last compared",
+            ("sale", "kind"),
+            registry=in_here,
+        )
+        self.compared_at = Gauge(
+            "fairline_compared_timestamp_seconds",
+            "When a sale was last compared with Postgres",
             ("sale",),
             registry=in_here,
         )
@@ -174,5 +196,7 @@ class Metrics:
             self.redriven,
             self.settled,
             self.halted,
+            self.differences,
+            self.compared_at,
         ):
             metric.remove_by_labels({"sale": sale_id})

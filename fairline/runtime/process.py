@@ -1,14 +1,14 @@
 """``python -m SERVICE``: read settings, set up logs, run, exit with a code that says how it went."""
 
+import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
 
-import uvloop
-
 from fairline import clock
 from fairline.errors import UnfitServerError
 from fairline.runtime import logs
+from fairline.runtime.accepting import Loop
 from fairline.runtime.settings import ProcessSettings, SettingsError, load
 
 S = TypeVar("S", bound=ProcessSettings)
@@ -27,7 +27,8 @@ def main(service: str, settings: type[S], start: Callable[[S], Awaitable[None]])
     clock.shift_by(chosen.clock_shift)
     logs.set_up(process=chosen.process or service, level=chosen.log_level, form=chosen.log_format)
     try:
-        uvloop.run(_run(start, chosen))
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(_run(start, chosen))
     except SettingsError as error:  # what only a server could tell
         _explain(service, error)
         sys.exit(WRONG_SETTINGS)

@@ -2,10 +2,13 @@
 
 uvicorn bounds none of the three: a client that sends headers for ever, or none at all, would keep memory and a
 socket for as long as it likes. Beyond a limit the connection is told why, in a problem document, and closed.
+
+A ``Door`` may refuse a whole request before it is parsed; its connection stays.
 """
 
 import asyncio
-from typing import Any, Final
+import random
+from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -13,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 MAX_HEAD_BYTES: Final = 32 * 1024  # checked after each read of the socket, so at most one read more is kept
 HEAD_S: Final = 10.0
 MAX_CONNECTIONS: Final = 10_000  # half of the open files that a process commonly may have
-RETRY_S: Final = 2
+RETRY_S: Final = (2, 5)  # spread, so that those refused do not come back at one instant
 
 _TITLES: Final = {
     400: "Malformed request",
@@ -23,15 +26,27 @@ _TITLES: Final = {
 }
 
 
+class Door(Protocol):
+    """Who says how many requests may be served at a time."""
+
+    def refusal(self, data: bytes) -> bytes | None:
+        """The whole answer to the whole request that ``data`` is; nothing where that is to be parsed."""
+
+    def started(self, scope: Any) -> None:
+        """A request is going to be served."""
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with the three limits; subclass it to set others."""
 
     max_head_bytes = MAX_HEAD_BYTES
     head_s = HEAD_S
     max_connections = MAX_CONNECTIONS
+    door: ClassVar[Door | None] = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._between = True  # requests: nothing of the next one has come
         self._head_bytes: int | None = 0  # None once the head is complete
         self._patience: asyncio.TimerHandle | None = None
 
@@ -52,6 +67,12 @@ class LimitedProtocol(HttpToolsProtocol):
         """Bytes of a request; those of its head are counted."""
         if self.transport.is_closing():
             return
+        if self.door is not None and self._between and (self.cycle is None or self.cycle.response_complete):
+            refusal = self.door.refusal(data)
+            if refusal is not None:
+                self.transport.write(refusal)
+                self._rest()
+                return
         super().data_received(data)
         if self._head_bytes is not None:
             self._head_bytes += len(data)
@@ -61,6 +82,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins, perhaps after others on this connection."""
         super().on_message_begin()
+        self._between = False
         if self._head_bytes is None:
             self._await_head()
 
@@ -70,9 +92,26 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_bytes = None
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        """A request is complete; its answer may be under way."""
+        self._between = True
+        super().on_message_complete()
+
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP."""
         self._refuse(400, "malformed_request", msg)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """Counted before the task runs: many requests may be parsed in one turn of the loop."""
+        if self.door is not None:
+            self.door.started(cycle.scope)
+        super()._start_asgi_task(cycle, app)
+
+    def _rest(self) -> None:
+        """As after an answer: a connection that sends nothing more is closed."""
+        self._stop_waiting()
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _await_head(self) -> None:
         self._head_bytes = 0
@@ -97,7 +136,7 @@ class LimitedProtocol(HttpToolsProtocol):
             "code": code,
         }
         body = msgspec.json.encode(problem)
-        retry = f"retry-after: {RETRY_S}\r\n" if status == 503 else ""  # noqa: PLR2004 - as in _TITLES
+        retry = f"retry-after: {random.randint(*RETRY_S)}\r\n" if status == 503 else ""  # noqa: PLR2004, S311
         head = (
             f"HTTP/1.1 {status} {_TITLES[status]}\r\n{retry}content-type: application/problem+json\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
@@ -105,3 +144,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_waiting()
         self.transport.write(head.encode() + body)
         self.transport.close()
+
+
+def limited(*, door: Door, most: int) -> type[LimitedProtocol]:
+    """The protocol of one server, with its own door and number of connections."""
+    return type("Limited", (LimitedProtocol,), {"door": door, "max_connections": most})

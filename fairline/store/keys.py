@@ -15,6 +15,8 @@
     fairline:{S}:aliases         hash    lost ticket -> the ticket that answers       show
     fairline:{S}:recovery        string  who rebuilds the sale, on which Redis (D2)  claim; expires
     fairline:{S}:relay           string  which relay works now (saves work only)     relay; expires
+    fairline:{S}:comparing   string  somebody compared it with Postgres lately       reconciler; expires
+    fairline:{S}:compared    string  what that found                                 reconciler; expires
     fairline:{S}:archive         string  tickets that Postgres is asked to keep (C2) archive, unlink
     fairline:{S}:grant:LEASE     string  the tickets of one admit call (L1)          admit; expires
     fairline:{S}:line:SKU        zset    WAITING ticket -> arrival                   join, admit, leave, sweep, ...
@@ -63,6 +65,8 @@ class SaleKeys:
         self.aliases = f"{at}aliases"
         self.recovery = f"{at}recovery"
         self.relay = f"{at}relay"
+        self.comparing = f"{at}comparing"
+        self.compared = f"{at}compared"
         self.archive = f"{at}archive"
         self.grant = f"{at}grant:{lease}"
         self.line = tuple(f"{at}line:{sku}" for sku in self.skus)

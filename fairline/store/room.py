@@ -239,14 +239,21 @@ class Room:
     async def join(self, sale_id: str, joins: Sequence[Join], *, max_waiting: int) -> list[tuple[str, Ticket | None]]:
         """Take these into the line, in this order; a word and a ticket for each.
 
-        The ticket id is the request's id: the same call again finds the tickets that the first one made.
+        The ticket id is the request's id: the same call again finds the tickets that the first one made. At most
+        ``max_waiting`` tickets of the sale wait, in all its lines together; beyond that the word is LINE_FULL.
         """
         skus = tuple(dict.fromkeys(join.sku for join in joins))
         at = {sku: index for index, sku in enumerate(skus)}
         packed = [(each.ticket_id, at[each.sku] + 1, *each[2:]) for each in joins]
+        sale_skus = await self.skus(sale_id) or skus
         with answering():
             reply = await self._join(
-                self.redis, SaleKeys(sale_id, skus), joins=packed, skus=skus, max_waiting=max_waiting
+                self.redis,
+                SaleKeys(sale_id, skus),
+                joins=packed,
+                skus=skus,
+                max_waiting=max_waiting,
+                sale_skus=sale_skus,
             )
         return [
             (

@@ -24,7 +24,7 @@ OUTSIDERS: Final = ("fairline.cli", "fairline.local", "fairline.demo", "loadtest
 HOMES: Final[dict[str, tuple[str, ...]]] = {
     "litestar": ("gateway",),
     "uvicorn": ("fairline.runtime.health", "fairline.runtime.wire_limits"),
-    "uvloop": ("fairline.runtime.process",),
+    "uvloop": ("fairline.runtime.accepting",),
     "httptools": (),
     "websockets": ("notifier",),
     "asyncpg": ("order_service",),
@@ -34,7 +34,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "aiokafka": ("fairline.stream",),
     "cramjam": (),
     "tenacity": ("fairline.runtime.retry",),
-    "aiohttp": ("admission.validators", "admission.records", "admission.desk", "admission.app", "gateway"),
+    "aiohttp": ("admission", "gateway"),
     "jwt": ("fairline.tokens",),
     "structlog": ("fairline.runtime.logs",),
     "pydantic_settings": ("fairline.runtime.settings",),

@@ -149,8 +149,8 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def settings_of(redis_url: str, port: int, **more: str) -> GatewaySettings:
-    """Settings of a gateway for tests; ``more`` are environment variables without their prefix."""
+def environment_of(redis_url: str, port: int, **more: str) -> dict[str, str]:
+    """The environment of a gateway for tests; ``more`` are variables without their prefix."""
     env = {
         "REDIS_URL": redis_url,
         "TOKEN_KEYS": TOKEN_KEYS,
@@ -163,7 +163,12 @@ def settings_of(redis_url: str, port: int, **more: str) -> GatewaySettings:
         "LOG_LEVEL": "warning",
         **more,
     }
-    return load(GatewaySettings, {f"FAIRLINE_{name}": value for name, value in env.items()})
+    return {f"FAIRLINE_{name}": value for name, value in env.items()}
+
+
+def settings_of(redis_url: str, port: int, **more: str) -> GatewaySettings:
+    """The same, read."""
+    return load(GatewaySettings, environment_of(redis_url, port, **more))
 
 
 @asynccontextmanager
@@ -173,7 +178,7 @@ async def a_gateway(redis_url: str, **more: str) -> AsyncIterator[Api]:
     redis = connect(redis_url, name=settings.process, timeout_s=settings.redis_timeout_s)
     gateway = Gateway(settings, redis)
     stopping = asyncio.Event()
-    server = HttpServer(gateway.app, host="127.0.0.1", port=settings.port, drain_s=1)
+    server = HttpServer(gateway.app, host="127.0.0.1", port=settings.port, drain_s=1, protocol=gateway.protocol)
     tasks = [
         asyncio.create_task(service.run(stopping)) for service in (server, gateway, gateway.tallies, gateway.records)
     ]

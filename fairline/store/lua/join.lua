@@ -11,7 +11,8 @@ KEYS  1 meta       hash    the sale
       8* returned  zset    one for each sku
 ARGV  1 joins        packed [[ticket_id, index of its sku from 1, buyer, quantity, whether fewer are fine], ...]
       2 skus         packed list, in the order of the repeated keys
-      3 max_waiting  int, tickets a line may hold
+      3 max_waiting  int, tickets of the sale that may wait, in all its lines together
+      4 sale_skus    packed list of all skus of the sale
 Returns {DONE, epoch, [[served, older] a sku], [[word, ticket_id, record, rank], ...]}
       DONE            each join has its word
       JOINED          a new ticket
@@ -23,10 +24,11 @@ Returns {DONE, epoch, [[served, older] a sku], [[word, ticket_id, record, rank],
       SOLD_OUT        nothing is free and nothing can come back (E2)
       ALREADY_BOUGHT  the buyer holds as many as a buyer may
       OVER_LIMIT      the buyer would hold more than a buyer may
-      LINE_FULL       the line holds max_waiting tickets
+      LINE_FULL       max_waiting tickets of the sale wait
 --]]
 local keys = { meta = KEYS[1], items = KEYS[2], counts = KEYS[3], tickets = KEYS[4], live = KEYS[5], held = KEYS[6] }
 local joins, skus, max_waiting = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2]), tonumber(ARGV[3])
+local sale_skus = cmsgpack.unpack(ARGV[4])
 if fenced(keys.meta) then return answer('FENCED') end
 
 local meta = redis.call('HMGET', keys.meta, 'state', 'epoch', 'per_buyer_limit', 'when_sold_out', 'seq')
@@ -41,9 +43,15 @@ for at, sku in ipairs(skus) do
   local admitted, reserved = numbers(keys.counts, sku, 'ADMITTED', 'RESERVED')
   local look = outlook(free_units(keys.items, sku, returned), admitted, reserved, target_high > high)
   lines[at] = {
-    key = line, sku = sku, number = number, waiting = redis.call('ZCARD', line), joined = 0,
+    key = line, sku = sku, number = number, joined = 0,
     sold_out = look == 'sold_out' and meta[4] == 'close_line',
   }
+end
+
+local waiting, fields = 0, {}
+for at, sku in ipairs(sale_skus) do fields[at] = sku .. ':WAITING' end
+for _, number in ipairs(redis.call('HMGET', keys.counts, unpack(fields))) do
+  waiting = waiting + tonumber(number or 0)
 end
 
 local function rank(line, ticket, id)
@@ -73,9 +81,9 @@ local function join(id, line, buyer, quantity, fewer)
   if holds >= limit then return { 'ALREADY_BOUGHT' } end
   if holds + quantity > limit then return { 'OVER_LIMIT' } end
   if line.sold_out then return { 'SOLD_OUT' } end
-  if line.waiting + line.joined >= max_waiting then return { 'LINE_FULL' } end
+  if waiting >= max_waiting then return { 'LINE_FULL' } end
 
-  seq = seq + 1
+  seq, waiting = seq + 1, waiting + 1
   line.number, line.joined = line.number + 1, line.joined + 1
   local ticket = new_ticket(line.sku, buyer, quantity, fewer and quantity or 0, epoch * EPOCH + seq, line.number, now)
   redis.call('HSET', keys.tickets, id, cmsgpack.pack(ticket))

@@ -116,7 +116,7 @@ async def test_a_full_redis_takes_no_join_and_keeps_its_word(troubled: Troubled)
 
 
 async def test_too_many_joins_are_refused_at_once(redis_url: str) -> None:
-    more = {"GATEWAY_MOST_WAITING": "5", "GATEWAY_IN_FLIGHT_BATCHES": "1"}
+    more = {"GATEWAY_MAX_REQUESTS": "10", "GATEWAY_IN_FLIGHT_BATCHES": "1"}
     async with a_gateway(redis_url, **more) as api:
         sale_id = await api.sale(stock=500)
         replies = await asyncio.gather(*(api.join(sale_id, f"buyer-{number}") for number in range(200)))
@@ -128,12 +128,59 @@ async def test_too_many_joins_are_refused_at_once(redis_url: str) -> None:
         assert (await api.admin("GET", f"/sales/{sale_id}/stats")).json["joined"] == codes[202]
 
 
+async def test_a_sale_that_surges_is_refused_before_parsing_and_takes_no_place_of_another(troubled: Troubled) -> None:
+    patient = {"REDIS_TIMEOUT_S": "30", "GATEWAY_DEADLINE_S": "30"}
+    async with a_gateway(troubled.redis.redis_url, GATEWAY_MAX_REQUESTS="8", **patient) as api:
+        surge, calm = await api.sale(stock=500), await api.sale(stock=500)
+        for sale_id in (surge, calm):
+            assert (await api.join(sale_id, "first")).status == 202  # the gateway knows it now
+        sample = api.gateway.metrics.registry.get_sample_value
+
+        def under_way() -> float | None:
+            return sample("fairline_requests_under_way")
+
+        pid = troubled.redis.pid("redis")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            stuck = [asyncio.create_task(api.join(surge, f"buyer-{number}")) for number in range(4)]
+            await eventually(lambda: under_way() == 4)
+            body = b'{"sku":"seat","buyer_id":"late"}'
+            head = f"POST /sales/{surge}/tickets HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n".encode()
+            head += b"content-length: %d\r\n\r\n" % len(body)
+            reader, writer = await asyncio.open_connection("127.0.0.1", api.gateway.settings.port)
+            whole = {"route": "(door)", "method": "POST", "status": "503"}
+            for refused in (1, 2):
+                writer.write(head + body)
+                answer = await reader.readuntil(b"}")
+                assert answer.startswith(b"HTTP/1.1 503")
+                assert b'"code":"overloaded"' in answer
+                assert sample("fairline_requests_total", whole) == refused
+            writer.write(head)  # in pieces: it is parsed, and refused all the same
+            writer.write(body)
+            assert b'"code":"overloaded"' in await reader.readuntil(b"}")
+            reply = await api.join(surge, "later")
+            assert (reply.status, reply.code) == (503, "overloaded")
+            assert 1 <= int(reply.headers["retry-after"]) <= 3
+            others = [asyncio.create_task(api.join(calm, f"buyer-{number}")) for number in range(2)]
+            await eventually(lambda: under_way() == 6)
+            assert (await api.call("GET", "/livez", check=False)).status == 200
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert [reply.status for reply in await asyncio.gather(*stuck, *others)] == [202] * 6
+        await eventually(lambda: under_way() == 0)
+        writer.write(head + body)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 202"), "the connection of before serves on"
+        writer.close()
+
+
 async def test_a_full_line_says_so(redis_url: str) -> None:
-    async with a_gateway(redis_url, GATEWAY_LINE_TICKETS="2") as api:
+    async with a_gateway(redis_url, GATEWAY_MAX_WAITING="2") as api:
         sale_id = await api.sale(stock=50)
-        replies = [await api.join(sale_id, f"buyer-{number}") for number in range(3)]
+        replies = [await api.join(sale_id, f"buyer-{number}", request="r") for number in range(3)]
         assert [reply.status for reply in replies] == [202, 202, 503]
         assert replies[2].code == "line_full"
+        assert (await api.join(sale_id, "buyer-0", request="r")).json == replies[0].json, "whoever has a place keeps it"
+        assert (await api.join(sale_id, "another")).code == "line_full", "without a key, from the board or not"
 
 
 async def test_a_slow_body_is_refused_after_its_time(redis_url: str) -> None:

@@ -47,6 +47,7 @@ ARGUMENTS: dict[str, Any] = {
     "reason": "",
     "redrive_ms": 1,
     "shown": [("new-ticket", 1, "eve", 1, 0, 5, 5)],
+    "sale_skus": ["seat"],
     "skus": ["seat"],
     "stock": 99,
     "stocks": [99],

@@ -194,7 +194,7 @@ async def test_more_than_the_limit_at_once_is_over_it(new_sale: NewSale) -> None
     assert (await sale.ask("ada", quantity=2))[0] == "JOINED"
 
 
-async def test_a_full_line_refuses_also_in_the_middle_of_a_batch(new_sale: NewSale) -> None:
+async def test_a_full_sale_refuses_also_in_the_middle_of_a_batch_and_whatever_the_sku(new_sale: NewSale) -> None:
     sale = await new_sale({"chair": 9, "table": 9})
     answers = await sale.room.join(
         sale.id,
@@ -206,8 +206,10 @@ async def test_a_full_line_refuses_also_in_the_middle_of_a_batch(new_sale: NewSa
         ],
         max_waiting=2,
     )
-    assert [word for word, _ in answers] == ["JOINED", "JOINED", "LINE_FULL", "JOINED"]
+    assert [word for word, _ in answers] == ["JOINED", "JOINED", "LINE_FULL", "LINE_FULL"]
     assert (await sale.ask("cy", max_waiting=2))[0] == "LINE_FULL"
+    assert (await sale.ask("dee", sku="table", max_waiting=2))[0] == "LINE_FULL", "whose own line is empty"
+    assert (await sale.ask("ada", max_waiting=2))[0] == "LIVE", "who has a place keeps it"
     await sale.admit(1)
     assert (await sale.ask("cy", max_waiting=2))[0] == "JOINED", "the bound is on those who wait"
 

@@ -46,11 +46,18 @@ def test_it_refuses_only_where_the_script_could_say_nothing_else(
     keyed: bool,  # noqa: FBT001 - handed over by pytest
     refusal: str | None,
 ) -> None:
-    assert seen(meta).refusal("a", keyed=keyed) == refusal
+    assert seen(meta).refusal("a", keyed=keyed, max_waiting=9) == refusal
 
 
 def test_sold_out_is_not_told_as_long_as_somebody_waits_who_may_come_again() -> None:
-    assert seen({"outlook": "sold_out"}, waiting=1).refusal("a", keyed=False) is None
+    assert seen({"outlook": "sold_out"}, waiting=1).refusal("a", keyed=False, max_waiting=9) is None
+
+
+def test_a_full_line_is_told_without_asking_except_to_one_who_may_have_a_place() -> None:
+    full = seen({"state": "open"}, waiting=9)
+    assert full.refusal("a", keyed=False, max_waiting=9) == "line_full"
+    assert full.refusal("a", keyed=True, max_waiting=9) is None
+    assert full.refusal("a", keyed=False, max_waiting=10) is None
 
 
 def test_the_expected_wait_follows_the_rate() -> None:

@@ -35,6 +35,7 @@ def test_waiting_times_are_spread() -> None:
     assert min(found) >= 5
     assert max(found) <= 10
     assert len(found) > 3
+    assert {jittered(1) for _ in range(300)} == {1, 2, 3}, "where little is asked for, it is spread too"
     assert jittered(0) >= 1
 
 

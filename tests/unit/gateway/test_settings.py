@@ -29,7 +29,7 @@ def test_weak_token_keys_stop_the_start_and_are_not_shown(keys: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("MOST_WAITING", "0"),
+        ("MAX_REQUESTS", "0"),
         ("BATCH_TICKETS", "257"),
         ("FRAME_MS", "101"),
         ("BODY_TIMEOUT_S", "nan"),
