@@ -18,8 +18,6 @@
     fairline:{S}:comparing   string  somebody compared it with Postgres lately       reconciler; expires
     fairline:{S}:compared    string  what that found                                 reconciler; expires
     fairline:{S}:archive         string  tickets that Postgres is asked to keep (C2) archive, unlink
-    fairline:{S}:comparing   string  somebody compared it with Postgres lately       reconciler; expires
-    fairline:{S}:compared    string  what that found                                 reconciler; expires
     fairline:{S}:grant:LEASE     string  the tickets of one admit call (L1)          admit; expires
     fairline:{S}:line:SKU        zset    WAITING ticket -> arrival                   join, admit, leave, sweep, ...
     fairline:{S}:parked:SKU      zset    the same, of those not there (D3)           admit, show, sweep, ...
@@ -70,8 +68,6 @@ class SaleKeys:
         self.comparing = f"{at}comparing"
         self.compared = f"{at}compared"
         self.archive = f"{at}archive"
-        self.comparing = f"{at}comparing"
-        self.compared = f"{at}compared"
         self.grant = f"{at}grant:{lease}"
         self.line = tuple(f"{at}line:{sku}" for sku in self.skus)
         self.parked = tuple(f"{at}parked:{sku}" for sku in self.skus)
