@@ -73,11 +73,11 @@ _AUDIT: Final = _doc("Who did what", AuditLog, "a page, the latest first", query
 
 
 class _Letter(msgspec.Struct):
-    """What a readmission needs to know of a dead letter."""
+    """What a readmission needs to know of a dead letter: one with a verdict, and so with a sale and a ticket."""
 
     state: str
-    sale_id: str | None
-    ticket_id: str | None
+    sale_id: str
+    ticket_id: str
 
 
 def dead_letters(
@@ -116,13 +116,9 @@ def dead_letters(
         # Whether it may be, in Postgres; the ticket, in Redis; that it is, in Postgres. Each may be repeated, and what
         # breaks off between them is finished by the same call again: the new ticket's id follows from the old one's.
         said = await asked(request, dead_letter_id, "readmit")
-        letter = msgspec.json.decode(said, type=_Letter)
-        if letter.state == "readmitted" or letter.sale_id is None or letter.ticket_id is None:
+        new = await _new_ticket(room, said)
+        if new is None:
             return answer(said)
-        word = await room.readmit(letter.sale_id, letter.ticket_id)
-        if word in _WHY_NOT:
-            raise Problem(_WHY_NOT[word])
-        new = readmission_of(letter.sale_id, letter.ticket_id)
         return answer(await records.act(f"dead-letters/{dead_letter_id}/readmitted", {"ticket_id": new}))
 
     @get("/admin/audit", guards=viewer, opt=_AUDIT)
@@ -144,3 +140,14 @@ def _known(dead_letter_id: str) -> str:
         return str(msgspec.convert(dead_letter_id, DeadLetterId))
     except msgspec.ValidationError:
         raise Problem("unknown_dead_letter") from None
+
+
+async def _new_ticket(room: Room, said: bytes) -> str | None:
+    """Put the buyer of a dead letter back into line; the new ticket, or nothing where Postgres knows it already."""
+    letter = msgspec.json.decode(said, type=_Letter)
+    word = await room.readmit(letter.sale_id, letter.ticket_id)
+    if letter.state == "readmitted":  # asked again all the same: Redis may have lost the new ticket since
+        return None
+    if word in _WHY_NOT:
+        raise Problem(_WHY_NOT[word])
+    return readmission_of(letter.sale_id, letter.ticket_id)

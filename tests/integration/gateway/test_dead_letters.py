@@ -163,6 +163,27 @@ async def test_s2_a_readmission_that_broke_off_before_postgres_knew_is_finished_
     assert await sale.count("joined") == 2
 
 
+async def test_d3_a_new_ticket_that_redis_has_lost_is_there_again_after_the_same_call(house: House) -> None:
+    sale, old, token = await house.released()
+    await house.act("readmit")
+    mine = (await house.status(sale, old, token)).json["readmitted_as"]
+    await sale.raw.hdel(sale.keys.tickets, mine["ticket_id"])
+    await sale.raw.hdel(sale.keys.live, "seat:ada")
+    await sale.raw.zrem(sale.keys.line[0], mine["ticket_id"])
+    assert (await house.status(sale, old, token)).json["readmitted_as"] is None
+    assert (await house.act("readmit")).json["readmitted_as"] == mine["ticket_id"]
+    assert (await house.status(sale, mine["ticket_id"], mine["token"])).json["state"] == "WAITING"
+
+
+async def test_what_was_readmitted_is_answered_so_after_the_end_too(house: House) -> None:
+    sale, _old, _token = await house.released()
+    done = await house.act("readmit")
+    await sale.change("end")
+    assert (await house.act("readmit")).json == done.json
+    house.played.letter["ticket_id"] = "00000000-0000-4000-8000-000000000000"  # archived
+    assert (await house.act("readmit")).status == 200
+
+
 async def test_readmit_says_clearly_why_it_cannot_be(house: House) -> None:
     sale, old, token = await house.released()
     [again] = await sale.join("ada")
