@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
 
+import uvloop
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
@@ -166,7 +167,7 @@ def chaos(
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     rounds = rounds or (MOST_ROUNDS if minutes else ROUNDS)
     minutes = minutes or MOST_MINUTES
-    sys.exit(asyncio.run(_chaos(Run(seed, kinds, out.absolute()), seed, rounds=rounds, minutes=minutes)))
+    sys.exit(uvloop.run(_chaos(Run(seed, kinds, out.absolute()), seed, rounds=rounds, minutes=minutes)))
 
 
 async def _chaos(run: Run, seed: int, *, rounds: int, minutes: float) -> int:

@@ -49,10 +49,13 @@ WIRES: Final = tuple(f"{client}>{server}" for client, server in _PAIRS)
 
 # Short where the defaults are made for a busy day, so that a round heals within its minute; what must hold is the same.
 QUICK: Final = {
-    "FAIRLINE_REDIS_TIMEOUT_S": "1",
-    "FAIRLINE_KAFKA_SESSION_S": "1.5",
+    "FAIRLINE_REDIS_TIMEOUT_S": "1.5",
+    "FAIRLINE_KAFKA_SESSION_S": "2.5",
     "FAIRLINE_GATEWAY_ACKNOWLEDGE_S": "3",
     "FAIRLINE_NOTIFIER_DONE_GRACE_S": "0.2",
+    # Every frame to everybody goes through a proxy of the process that also plays everybody.
+    "FAIRLINE_NOTIFIER_TICK_MS": "1000",
+    "FAIRLINE_NOTIFIER_EARLY_MS": "400",
     "FAIRLINE_NOTIFIER_RECONNECT_SPREAD_S": "0.5",
     "FAIRLINE_ADMISSION_LEASE_MS": "1200",
     "FAIRLINE_ADMISSION_MARGIN_MS": "200",
