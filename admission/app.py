@@ -12,6 +12,7 @@ from admission.reconcile.census import Census
 from admission.reconcile.comparison import Comparison
 from admission.reconcile.reconciler import Reconciler
 from admission.records import Records
+from admission.recoverer import Recoverer
 from admission.relay import Relay
 from admission.roster import Roster
 from admission.settings import AdmissionSettings
@@ -20,7 +21,7 @@ from admission.stock import Stock
 from fairline.events import RESULTS
 from fairline.runtime.health import Health, HttpServer
 from fairline.runtime.metrics import Metrics
-from fairline.runtime.services import run
+from fairline.runtime.services import Endless, run
 from fairline.store.client import check, connect, refuse_unfit
 from fairline.store.room import Room
 from fairline.store.sales import Sales
@@ -43,6 +44,7 @@ async def start(settings: AdmissionSettings, stopping: asyncio.Event | None = No
     )
 
     records = Records(shop, settings.order_service_url)
+    recoverer = Recoverer(redis, room, records, settings, metrics)
 
     async def comparison_of(sale_id: str) -> Comparison | None:
         skus = await room.skus(sale_id)
@@ -76,6 +78,7 @@ async def start(settings: AdmissionSettings, stopping: asyncio.Event | None = No
                 HttpServer(health, host=settings.internal_host, port=settings.internal_port),
                 Roster(room, open_desk, metrics.forget_sale),
                 Archiver(sales, room, open_closed, settings),
+                Endless(recoverer.look, name="recoverer"),
                 Settler(redis, room, reader, settings, metrics),
                 Reconciler(redis, room, comparison_of, metrics, every_s=settings.compare_every_s),
             ],

@@ -1,6 +1,7 @@
 """Which sales this process serves: all that are registered and not closed, each at a desk of its own (O4)."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -13,6 +14,7 @@ from fairline.store.room import Room
 log = logs.get(__name__)
 
 LOOK_S: Final = 0.25
+AGAIN_S: Final = 5.0  # until a sale that was closed, and is not any more since it was rebuilt, is served again
 MAX_SALES: Final = 150  # one where nothing happens costs 27 calls a second, 0.6 % of a core: so many fill one
 
 
@@ -31,6 +33,7 @@ class Roster:
         self._desks: dict[str, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
         self._full = False
+        self._asked_at = float("-inf")
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until stopping; then wait for the desks to finish what is in hand."""
@@ -51,6 +54,7 @@ class Roster:
         for sale_id in {each for each, task in self._desks.items() if task.done()} - set(registered):
             del self._desks[sale_id]
             self._forget(sale_id)
+        await self._take_back()
         opened = 0
         for sale_id in registered:
             if sale_id in self._desks:
@@ -63,6 +67,15 @@ class Roster:
             self._desks[sale_id] = asyncio.create_task(desk.run(self._stopping), name=f"desk {sale_id}")
             opened += 1
         return opened
+
+    async def _take_back(self) -> None:
+        """Forget that a sale was closed where Redis, which was rebuilt since, says otherwise."""
+        if time.monotonic() - self._asked_at < AGAIN_S:
+            return
+        for sale_id in [sale_id for sale_id, task in self._desks.items() if task.done()]:
+            if not await self._room.is_closed(sale_id):
+                del self._desks[sale_id]
+        self._asked_at = time.monotonic()
 
     def _is_full(self) -> bool:
         full = sum(not task.done() for task in self._desks.values()) >= MAX_SALES

@@ -32,6 +32,9 @@ class AdmissionSettings(ProcessSettings, RedisSettings, KafkaSettings, RecordsSe
     archive_after_s: float = Field(
         86_400.0, ge=1, le=31_536_000, description="how long a closed sale's tickets stay in Redis; then Postgres alone"
     )
+    recover_drain_s: float = Field(
+        10.0, ge=0, le=600, description="wait for orders under way before a sale is rebuilt; those after it are void"
+    )
     settle_batch: int = Field(500, ge=1, le=5000, description="results taken from Kafka at a time")
     compare_every_s: float = Field(
         60.0, ge=1, le=86_400, description="rest between two comparisons of a sale with Postgres, by any copy"

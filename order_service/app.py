@@ -8,6 +8,7 @@ from fairline.runtime.health import Health, HttpServer
 from fairline.runtime.metrics import Metrics
 from fairline.runtime.services import run
 from fairline.stream.reader import EventReader
+from fairline.stream.topics import order_service_group
 from fairline.stream.writer import EventWriter
 from order_service.attempts import Attempts
 from order_service.collector import Collector
@@ -22,13 +23,10 @@ from order_service.settings import OrderServiceSettings
 from order_service.tickets import Tickets
 from order_service.writer import Writer
 
-# A group for each topic: a sale must become known while an order waits for it.
-GROUP = "fairline-order-service"
-
 
 def a_reader(settings: OrderServiceSettings, topic: str, name: str) -> EventReader:
     """The reader of one topic, in the topic's own group."""
-    group = f"{GROUP}-{topic.rpartition('.')[2]}"
+    group = order_service_group(topic)
     return EventReader(settings.kafka, [topic], group, name, session_s=settings.kafka_session_s)
 
 

@@ -128,6 +128,16 @@ class Metrics:
             registry=in_here,
         )
 
+        self.recovered = Counter(
+            "fairline_recovered", "Times that a sale was rebuilt by this controller", ("sale",), registry=in_here
+        )
+        self.recovery_s = Histogram(
+            "fairline_recovery_seconds",
+            "Time to rebuild a sale",
+            buckets=(0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0),
+            registry=in_here,
+        )
+
         # order_service
         self.written = Counter("fairline_orders_written", "Verdicts committed", ("verdict",), registry=in_here)
         self.write_s = Histogram(
@@ -196,6 +206,7 @@ class Metrics:
             self.redriven,
             self.settled,
             self.halted,
+            self.recovered,
             self.differences,
             self.compared_at,
         ):

@@ -221,6 +221,12 @@ class Room:
             found = await self.redis.smembers(names.SALES)
         return sorted(each.decode() if isinstance(each, bytes) else each for each in found)
 
+    async def is_closed(self, sale_id: str) -> bool:
+        """Whether the sale says that it is closed, halted or not."""
+        with answering():
+            state = await self.redis.hget(SaleKeys(sale_id).meta, "state")
+        return state in (b"closed", "closed")
+
     async def named_skus(self, sale_id: str) -> tuple[tuple[str, str], ...] | None:
         """(sku, name) of a sale in the operator's order; nothing for a sale that Redis does not know."""
         if sale_id not in self._skus:

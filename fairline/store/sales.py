@@ -191,15 +191,15 @@ class Sales:
         with answering():
             await self._redis.srem(names.SALES, sale_id)
 
+    async def adopt_one(self, sale_id: str, was: str) -> bool:
+        """Fence this sale to this Redis if it was fenced to ``was``; whether it was. Only if nothing can be lost."""
+        with answering():
+            reply = await self._adopt(self._redis, SaleKeys(sale_id), was=was)
+        return reply.word == "ADOPTED"
+
     async def adopt(self, was: str) -> list[str]:
         """Fence to this Redis every sale that was fenced to the one called ``was``; the ids of those.
 
         Only after a stop that is known to have lost nothing; see ``fairline.store.fence``.
         """
-        adopted = []
-        for sale_id in await self._room.sale_ids():
-            with answering():
-                reply = await self._adopt(self._redis, SaleKeys(sale_id), was=was)
-            if reply.word == "ADOPTED":
-                adopted.append(sale_id)
-        return adopted
+        return [sale_id for sale_id in await self._room.sale_ids() if await self.adopt_one(sale_id, was)]

@@ -28,6 +28,11 @@ DEAD_LETTER_RETENTION_S: Final = 30 * 24 * 3600
 _BROKERS: Final = re.compile(r"[^\s,]+:\d+(,[^\s,]+:\d+)*")
 
 
+def order_service_group(topic: str) -> str:
+    """The group in which order_service reads a topic: one for each, as a sale must be known while an order waits."""
+    return f"fairline-order-service-{topic.rpartition('.')[2]}"
+
+
 class TopicError(Exception):
     """The topics cannot be made; the message says why in one line."""
 

@@ -79,6 +79,13 @@ class SaleDriver:
         self.keys = SaleKeys(self.id, self.skus)
         self.stock = Stock(redis, self.id, self.skus)
 
+    def move_to(self, redis: Redis) -> None:
+        """The same sale, on another Redis from now on."""
+        self.redis = self.raw = redis
+        self.room = Room(redis)
+        self.sales = Sales(self.room)
+        self.stock = Stock(redis, self.id, self.skus)
+
     @classmethod
     async def opened(cls, redis: Redis, stocks: Mapping[str, int] | int, **definition: Any) -> "SaleDriver":
         """A sale that Postgres knows and that is open; a number is the stock of its only sku, ``seat``."""

@@ -1,0 +1,135 @@
+"""Finds the sales that have to be rebuilt, and has that done, without anybody asking (D2).
+
+    halted      its fence is not this Redis: restarted, promoted, or a unit was sold twice (U4), or an operator says so
+    lost        Postgres knows it and Redis does not: emptied
+    behind      Redis runs an older version or epoch than Postgres knows: emptied, and made anew meanwhile
+
+Any number of copies may look; for each sale one rebuilds. What cannot be done now is tried again at the next look.
+"""
+
+import asyncio
+import time
+from typing import Any, Final, NamedTuple, cast
+
+from redis.asyncio import Redis
+
+from admission.records import Known, Listed, Records
+from admission.recovery import LostHoldError, Recovery
+from admission.settings import AdmissionSettings
+from fairline.errors import UnavailableError
+from fairline.runtime import logs
+from fairline.runtime.metrics import Metrics
+from fairline.runtime.services import loop
+from fairline.store.keys import SaleKeys
+from fairline.store.room import Room, answering
+from fairline.store.sales import Sales
+
+log = logs.get(__name__)
+
+LOOK_S: Final = 0.5
+LIST_S: Final = 5.0  # until an emptied Redis is noticed that is the same instance still
+ANY_FENCE: Final = "archived"  # of a sale in which nothing can change any more (C2)
+AT_ONCE: Final = 4  # sales rebuilt at a time: each is read into memory
+
+
+class _There(NamedTuple):
+    """A sale as Redis has it, halted or not."""
+
+    fence: str
+    epoch: int
+    version: int
+    never_open: bool
+
+
+class Recoverer:
+    """The recoverer of this process."""
+
+    def __init__(
+        self, redis: Redis, room: Room, records: Records, settings: AdmissionSettings, metrics: Metrics
+    ) -> None:
+        self._redis = redis
+        self._room = room
+        self._sales = Sales(room)
+        self._records = records
+        self._settings = settings
+        self._metrics = metrics
+        self._listed_at = float("-inf")
+        self._listed_of = ""
+
+    async def look(self) -> None:
+        """Look until cancelled; an attempt that is cut off is begun anew by whoever looks next."""
+        await loop(self.run_once, asyncio.Event(), idle_s=LOOK_S, later=(UnavailableError,), name="recoverer")
+
+    async def run_once(self) -> int:
+        """One look; how many sales were rebuilt. Raises ``UnavailableError``."""
+        with answering():
+            instance = str((await self._redis.info("replication"))["master_replid"])
+        known = await self._known(instance)
+        there = await self._there(sorted({*await self._room.sale_ids(), *known}))
+        for sale_id, listed in known.items():
+            sale = there[sale_id]
+            if sale.fence == instance and (sale.version < listed.version or sale.epoch < listed.epoch):
+                log.critical("sale halted: Postgres knows more of it than Redis", sale=sale_id)
+                await self._sales.halt(sale_id, "older than Postgres")
+                there[sale_id] = sale._replace(fence="halted")
+        halted = {sale_id: sale for sale_id, sale in there.items() if sale.fence not in {instance, ANY_FENCE}}
+        for sale_id in there:
+            self._metrics.halted.labels(sale_id).set(sale_id in halted)
+        at_once = asyncio.Semaphore(AT_ONCE)
+        return sum(await asyncio.gather(*(self._recover(sale_id, sale, at_once) for sale_id, sale in halted.items())))
+
+    async def _known(self, instance: str) -> dict[str, Listed]:
+        """The sales of Postgres, when it is time to compare them; nothing in between."""
+        if self._listed_of == instance and time.monotonic() - self._listed_at < LIST_S:
+            return {}
+        known = {listed.sale_id: listed async for listed in self._records.sales()}
+        self._listed_of, self._listed_at = instance, time.monotonic()
+        return known
+
+    async def _there(self, sale_ids: list[str]) -> dict[str, _There]:
+        pipe = cast(Any, self._redis).pipeline(transaction=False)
+        for sale_id in sale_ids:
+            pipe.hmget(SaleKeys(sale_id).meta, "fence", "epoch", "version", "state", "acked")
+        with answering():
+            found = await pipe.execute()
+        return {
+            sale_id: _There(
+                (fence or b"").decode(), int(epoch or 0), int(version or 0), state == b"draft" and int(acked or 0) == 0
+            )
+            for sale_id, (fence, epoch, version, state, acked) in zip(sale_ids, found, strict=True)
+        }
+
+    async def _recover(self, sale_id: str, sale: _There, at_once: asyncio.Semaphore) -> int:
+        try:
+            async with at_once:
+                known = await self._records.known(sale_id)
+                if known is None:
+                    await self._never_known(sale_id, sale)
+                    return 0
+                return await self._attempt(sale_id, known)
+        except LostHoldError:
+            log.warning("not recovered, somebody else will", sale=sale_id)
+        except UnavailableError as error:
+            log.warning("not recovered yet", sale=sale_id, error=str(error))
+        return 0
+
+    async def _attempt(self, sale_id: str, known: Known) -> int:
+        attempt = Recovery(
+            self._redis, self._records, self._settings.kafka, known, drain_s=self._settings.recover_drain_s
+        )
+        if not await attempt.claim():
+            return 0
+        log.warning("recovering", sale=sale_id, because=attempt.because, epoch=known.epoch)
+        began = time.monotonic()
+        what = await attempt.run()
+        took_s = time.monotonic() - began
+        self._metrics.halted.labels(sale_id).set(0)
+        self._metrics.recovered.labels(sale_id).inc()
+        self._metrics.recovery_s.observe(took_s)
+        log.warning("recovered", sale=sale_id, epoch=attempt.epoch, took_s=round(took_s, 2), **what)
+        return 1
+
+    async def _never_known(self, sale_id: str, sale: _There) -> None:
+        """What Postgres never heard of was never open (O4), so nothing of it can be lost: it goes on as it is."""
+        if sale.never_open and sale.version and await self._sales.adopt_one(sale_id, sale.fence):
+            log.warning("recovered: it was never open", sale=sale_id)

@@ -1,0 +1,353 @@
+"""D2 to D5, U4, P3: a sale is rebuilt after each way in which Redis may lose data, from each step that may be cut."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from admission.recovery import LostHoldError
+from fairline.errors import FencedError
+from fairline.events import OrderPlaced, SaleChanged, from_outbox
+from fairline.store.room import Ticket
+from tests.support.recovering import Replica, World, show, window_over
+from tests.support.sale import SaleDriver
+from tests.support.sale_facts import faults_of
+from tests.support.stack import eventually
+
+
+async def tickets_of(sale: SaleDriver, *ids: str) -> list[Ticket]:
+    return [await sale.ticket(each) for each in ids]
+
+
+async def outbox(sale: SaleDriver) -> list[Any]:
+    return [from_outbox(fields[b"fact"]) for _, fields in await sale.raw.xrange(sale.keys.outbox)]
+
+
+async def sell_the_rest(world: World, sale: SaleDriver) -> dict[int, str]:
+    """Everybody in line is admitted, buys, and Postgres writes it; who has which unit then, by Postgres."""
+    await window_over(sale)
+    await sale.redrive()
+    lease, grant = await sale.admit()
+    assert await sale.reserve(lease, *grant.ids) == ["RESERVED"] * len(grant.ids)
+    await world.send(sale)
+    reserved = [each.decode() for each in await sale.raw.zrange(sale.keys.reserved, 0, -1)]
+    sold: dict[int, str] = {}
+
+    async def written() -> bool:
+        sold.clear()
+        async for each in world.records.ended(sale.id):
+            sold.update(dict.fromkeys(each.sold.units if each.sold else (), each.ticket_id))
+        return set(reserved) <= set(sold.values())
+
+    await eventually(written, within_s=60)
+    await sale.confirm(*reserved)
+    return sold
+
+
+async def test_d3_an_emptied_redis_is_rebuilt_from_postgres_and_lost_buyers_come_back_in_their_order(
+    world: World,
+) -> None:
+    sale = await world.sale(6, per_buyer_limit=2)
+    bought = await sale.reserved("ada", "bob")
+    await world.send(sale)
+    await world.ended(sale, 2)
+    await sale.confirm(*bought)
+    waiting = await tickets_of(sale, *await sale.join("cy", "dan", "eve"))
+    await world.empty()
+    with pytest.raises(FencedError):
+        await sale.look()
+
+    attempt = await world.recover(sale)
+
+    assert attempt.because == "lost"
+    assert await sale.states(*bought) == ["CONFIRMED", "CONFIRMED"]
+    assert (await sale.item("high"), await sale.item("next"), await sale.returned()) == (6, 3, [])
+    view = await sale.sales.get(sale.id)
+    assert view is not None
+    assert (view.definition, view.epoch, view.state, view.version) == (sale.definition, 1, "open", 3)
+    [change] = await outbox(sale)
+    assert isinstance(change, SaleChanged)
+    assert (change.action, change.epoch, change.version) == ("recover", 1, 3)
+    assert await faults_of(sale) == []
+
+    [fay] = await tickets_of(sale, *await sale.join("fay"))
+    assert fay.epoch == 1
+    for late in (waiting[2], waiting[0]):
+        back = await show(sale, late)
+        assert back is not None
+        assert (back.state, back.arrival) == ("WAITING", late.arrival)
+    await window_over(sale)
+    assert await sale.admitted(2) == [waiting[0].ticket_id, waiting[2].ticket_id]
+    assert await sale.admitted(2) == [fay.ticket_id]
+    assert await faults_of(sale) == []
+
+
+@pytest.mark.parametrize("lost", ["an older file", "a lagging replica"])
+async def test_d3_verdicts_overrule_what_an_older_redis_still_has(world: World, lost: str) -> None:
+    replica = await Replica.of(world) if lost == "a lagging replica" else None
+    sale = await world.sale(6)
+    await sale.join("ada", "bob", "cy", "dan", "eve")
+    a, b, c, d, e = await sale.line()
+    lease, _ = await sale.admit(4)
+    assert await sale.reserve(lease, a, b) == ["RESERVED", "RESERVED"]
+    await world.send(sale)
+    await world.ended(sale, 2)
+    if replica:
+        await replica.lag()
+    older = world.copy()
+    # From here on all is lost with Redis: two more sold, one declined, one who joined.
+    await sale.confirm(a, b)
+    await sale.reserve(lease, c)
+    await sale.decline(lease, d)
+    [fay] = await tickets_of(sale, *await sale.join("fay"))
+    await world.send(sale)
+    await world.ended(sale, 4)
+    if replica:
+        await replica.promote()
+    else:
+        await world.restart(older)
+    assert (await sale.record(a)).state == "RESERVED"
+    assert (await sale.record(c)).state == "ADMITTED"
+
+    attempt = await world.recover(sale)
+
+    assert attempt.because == "another Redis"
+    assert await sale.states(a, b, c, d, e) == ["CONFIRMED", "CONFIRMED", "CONFIRMED", "DECLINED", "WAITING"]
+    assert (await sale.record(d)).reason == "payment_declined"
+    assert await faults_of(sale) == []
+    back = await show(sale, fay)
+    assert back is not None
+    assert back.arrival == fay.arrival
+    await show(sale, await sale.ticket(e))
+    sold = await sell_the_rest(world, sale)
+    assert sorted(sold) == [1, 2, 3, 4, 5]
+    assert len(set(sold.values())) == 5
+    assert await faults_of(sale) == []
+    if replica:
+        await replica.stop()
+
+
+async def test_v7_o3_an_order_without_a_verdict_keeps_its_unit_and_is_sent_with_the_new_epoch_alone(
+    world: World,
+) -> None:
+    sale = await world.sale(4)
+    [ada] = await sale.reserved("ada")
+    [old] = [fact for fact in await outbox(sale) if isinstance(fact, OrderPlaced)]
+    await world.restart()
+    # Its order is still in the outbox, as nobody relays here: the drain ends by its limit.
+    await world.recover(sale, drain_s=0.1)
+    assert await sale.states(ada) == ["RESERVED"]
+    assert (await sale.record(ada)).units == old.units
+    assert await sale.redrive() == (1, 0)
+    sent = [fact for fact in await outbox(sale) if isinstance(fact, OrderPlaced)]
+    assert [(fact.epoch, fact.units) for fact in sent] == [(0, (1,)), (1, (1,))]
+    await world.send(sale)
+    ended = await world.ended(sale, 1)
+    order = ended[ada].order
+    assert order is not None
+    assert (order.verdict, order.epoch) == ("confirmed", 1)
+
+
+async def test_d2_what_kafka_holds_is_decided_before_it_would_be_void(world: World) -> None:
+    sale = await world.sale(4)
+    [ada] = await sale.reserved("ada")
+    await world.send(sale)  # and the verdict is not waited for
+    await world.empty()
+    await world.recover(sale, drain_s=30)
+    assert await sale.states(ada) == ["CONFIRMED"]
+    assert await faults_of(sale) == []
+
+
+async def test_u4_a_unit_that_is_sold_already_halts_the_sale_and_a_rebuild_mends_it(world: World) -> None:
+    sale = await world.sale(4, per_buyer_limit=2)
+    [ada] = await sale.reserved("ada")
+    await world.send(sale)
+    await world.ended(sale, 1)
+    # What a Redis that lost data without anybody seeing it would do: unit 1 is given again.
+    record = await sale.record(ada)
+    await sale.raw.hset(sale.keys.items, "seat:next", 1)
+    await sale.raw.hdel(sale.keys.tickets, ada)
+    bob, cy = await sale.join("bob", "cy", quantity=2)
+    lease, _ = await sale.admit(1)
+    await sale.reserve(lease, bob)
+    assert (await sale.record(bob)).units == (1, 2)
+    await world.send(sale)
+    ended = await world.ended(sale, 2)
+    assert ended[bob].reason == "unit_taken"
+    assert (await sale.release(bob, reason="unit_taken")).word == "HALTED"
+
+    attempt = await world.recover(sale)
+
+    assert attempt.because == "unit_taken"
+    assert await sale.states(ada, bob, cy) == ["CONFIRMED", "RELEASED", "WAITING"]
+    assert (await sale.record(ada)).units == record.units == (1,)
+    assert (await sale.item("next"), await sale.item("high")) == (2, 4), "unit 2 is free again"
+    assert await faults_of(sale) == []
+
+
+async def test_p3_nobody_is_admitted_in_the_first_window_after_a_rebuild(world: World) -> None:
+    sale = await world.sale(4, rate_per_s=2.0)
+    [ada] = await tickets_of(sale, *await sale.join("ada"))
+    await world.restart()
+    await world.recover(sale)
+    await show(sale, ada)
+    _, grant = await sale.admit()
+    assert (grant.word, grant.ids) == ("NOT_OPEN", [])
+    await window_over(sale)
+    assert await sale.admitted() == [ada.ticket_id]
+
+
+STEPS = ["claim", "drain", "raise_epoch", "read", "refill"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_d2_an_attempt_that_dies_after_any_step_is_begun_anew_and_comes_to_the_same(
+    world: World, step: str
+) -> None:
+    sale = await world.sale(5)
+    a, b = await sale.reserved("ada", "bob")
+    await world.send(sale)
+    await world.ended(sale, 2)
+    c, d = await sale.join("cy", "dan")
+    await sale.admit(1)
+    await world.restart()
+
+    dies = await world.attempt(sale)
+    for each in dies.steps[: STEPS.index(step)]:
+        await each()
+    await sale.raw.delete(sale.keys.recovery)  # its hold runs out
+    with pytest.raises(FencedError):
+        await sale.look()
+
+    attempt = await world.recover(sale)
+    assert attempt.epoch == (1 if step in {"claim", "drain"} else 2)
+    assert await sale.states(a, b, c, d) == ["CONFIRMED", "CONFIRMED", "WAITING", "WAITING"]
+    assert (await sale.record(c)).lease == (await sale.record(d)).lease == "unseen"
+    assert await faults_of(sale) == []
+
+
+async def test_d2_whoever_has_let_go_begins_anew_even_if_nobody_else_has_taken_it(world: World) -> None:
+    sale = await world.sale(5)
+    await world.restart()
+    slow = await world.attempt(sale)
+    for each in slow.steps[:-1]:
+        await each()
+    await sale.raw.delete(sale.keys.recovery)
+    dead = await world.attempt(sale)
+    await dead.raise_epoch()
+    await sale.raw.delete(sale.keys.recovery)
+    for step in (slow.refill, slow.install, slow.raise_epoch):
+        with pytest.raises(LostHoldError):
+            await step()
+    assert (await world.recover(sale)).epoch == 3
+
+
+@pytest.mark.parametrize("step", STEPS[1:])
+async def test_d2_a_slow_attempt_that_wakes_up_after_another_has_come_first_changes_nothing(
+    world: World, step: str
+) -> None:
+    sale = await world.sale(5)
+    await sale.join("ada", "bob")
+    await world.restart()
+    slow = await world.attempt(sale)
+    for each in slow.steps[: STEPS.index(step)]:
+        await each()
+    await sale.raw.delete(sale.keys.recovery)
+    await world.recover(sale)
+    [ada] = await tickets_of(sale, (await sale.line())[0])
+    await show(sale, ada)
+    before = {key: await sale.raw.dump(key) async for key in sale.raw.scan_iter("*")}
+
+    async def goes_on() -> None:
+        for each in slow.steps[STEPS.index(step) :]:
+            await each()
+
+    with pytest.raises(LostHoldError):
+        await goes_on()
+    assert {key: await sale.raw.dump(key) async for key in sale.raw.scan_iter("*")} == before
+    known = await world.records.known(sale.id)
+    assert known is not None
+    view = await sale.sales.get(sale.id)
+    assert view is not None
+    assert view.epoch == known.epoch, "an epoch that Redis does not have would void every order"
+
+
+async def test_d2_of_two_attempts_one_has_it_in_hand(world: World) -> None:
+    sale = await world.sale(5)
+    await world.restart()
+    known = await world.records.known(sale.id)
+    assert known is not None
+    attempts = [type(await world.attempt(sale))(world.redis, world.records, world.kafka, known, drain_s=1)]
+    assert not await attempts[0].claim()
+    await sale.raw.delete(sale.keys.recovery)
+    racing = [type(attempts[0])(world.redis, world.records, world.kafka, known, drain_s=1) for _ in range(5)]
+    assert sum(await asyncio.gather(*(each.claim() for each in racing))) == 1
+
+
+async def test_d2_a_redis_that_is_replaced_once_more_in_the_middle_is_rebuilt_from_the_beginning(world: World) -> None:
+    sale = await world.sale(5)
+    [a] = await sale.reserved("ada")
+    await world.send(sale)
+    await world.ended(sale, 1)
+    [b] = await sale.join("bob")
+    await world.restart()
+    cut = await world.attempt(sale)
+    for each in cut.steps[:-1]:
+        await each()
+    await world.restart()
+    cut._redis = world.redis
+    with pytest.raises(LostHoldError):
+        await cut.install()
+    await world.recover(sale)
+    assert await sale.states(a, b) == ["CONFIRMED", "WAITING"]
+    assert await faults_of(sale) == []
+
+
+async def test_d4_a_second_loss_keeps_what_the_first_one_knew(world: World) -> None:
+    sale = await world.sale(5)
+    ada, bob = await tickets_of(sale, *await sale.join("ada", "bob"))
+    await world.empty()
+    await world.recover(sale)
+    await show(sale, ada)
+    [cy] = await tickets_of(sale, *await sale.join("cy"))
+    await world.send(sale)
+    await world.empty()
+    await world.recover(sale)
+    for each in (cy, bob, ada):
+        back = await show(sale, each)
+        assert back is not None
+        assert back.arrival == each.arrival
+    await window_over(sale)
+    assert await sale.admitted() == [ada.ticket_id, bob.ticket_id, cy.ticket_id]
+
+
+async def test_u3_stock_that_was_asked_for_in_redis_alone_goes_on_sale_when_postgres_knows(world: World) -> None:
+    sale = await world.sale(3)
+    assert (await sale.set_stock(5, version=1)).word == "CHANGED"
+    await sale.raw.xtrim(sale.keys.outbox, maxlen=0)  # and was not sent
+    await world.restart()
+    await world.recover(sale, drain_s=0.1)
+    assert (await sale.item("stock"), await sale.item("high")) == (5, 3)
+    await world.send(sale)
+    version = int(await sale.raw.hget(sale.keys.meta, "version"))
+    assert await sale.acknowledge(version, epoch=1) == "APPLIED"
+    assert await sale.item("high") == 5
+    assert await faults_of(sale) == []
+
+
+async def test_u3_stock_that_redis_forgot_is_what_postgres_knows(world: World) -> None:
+    sale = await world.sale(5)
+    older = world.copy()
+    assert (await sale.set_stock(3, version=1)).word == "CHANGED"
+    await world.send(sale)
+
+    async def known() -> bool:
+        found = await world.records.known(sale.id)
+        return found is not None and found.version == 3
+
+    await eventually(known, within_s=60)
+    await world.restart(older)
+    await world.recover(sale)
+    assert (await sale.item("stock"), await sale.item("high"), await sale.item("version")) == (3, 3, 1)
+    assert (await sale.set_stock(3, version=1)).word == "SAME"
+    assert await faults_of(sale) == []
