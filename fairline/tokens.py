@@ -5,11 +5,8 @@ sale lives, and a token opens one ticket only. Keys are rotated without refusing
 the new key behind the old one, then before it, and at last without the old one.
 """
 
-import hmac
 import re
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
-from functools import cache
 from typing import Any, Final, Self
 
 import jwt
@@ -77,7 +74,7 @@ class TokenKeys(msgspec.Struct, frozen=True):
 
     def sign(self, claims: Claims) -> str:
         """The token of a ticket. Same claims and key, same token."""
-        payload: dict[str, str | int] = {
+        payload = {
             "iss": _ISSUER,
             "aud": claims.sale_id,
             "sub": claims.buyer_id,
@@ -89,7 +86,7 @@ class TokenKeys(msgspec.Struct, frozen=True):
             **({"qty": claims.quantity} if claims.quantity != 1 else {}),
             **({"few": True} if claims.fewer else {}),
         }
-        return _signed(payload, self.signing, self.secrets[self.signing])
+        return jwt.encode(payload, self.secrets[self.signing], algorithm="HS256", headers={"kid": self.signing})
 
     def check(self, token: str, *, sale_id: str, ticket_id: str) -> Claims:
         """The claims of a genuine token of this ticket; else raises ``TokenError``. No I/O, about 100 us."""
@@ -130,18 +127,3 @@ def _fault(secret: str) -> str:
     if len(set(secret)) < _LEAST_VARIETY:
         return f"has fewer than {_LEAST_VARIETY} different characters: use a random one"
     return ""
-
-
-def _signed(payload: dict[str, str | int], kid: str, secret: bytes) -> str:
-    """A JWT, as PyJWT writes it, in 6 us instead of 80: that was a third of a join. PyJWT checks them."""
-    said = _head(kid) + b"." + _text(msgspec.json.encode(payload))
-    return (said + b"." + _text(hmac.digest(secret, said, "sha256"))).decode("ascii")
-
-
-@cache  # as many as there are keys
-def _head(kid: str) -> bytes:
-    return _text(msgspec.json.encode({"alg": "HS256", "kid": kid, "typ": "JWT"}))
-
-
-def _text(part: bytes) -> bytes:
-    return urlsafe_b64encode(part).rstrip(b"=")
