@@ -12,8 +12,11 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import msgspec
+
+from admission.backlog import FULL, speed_of
 from admission.settings import AdmissionSettings
-from admission.stock import Admitted, Stock
+from admission.stock import AdmitReply, Admitted, Stock
 from admission.validators import YES, BreakerOpenError, Check, NoAnswerError, ProbeFailedError
 from fairline.errors import FencedError, UnavailableError
 from fairline.runtime import logs
@@ -46,6 +49,7 @@ class Controller:
         self._unanswered: _Lease | None = None
         self._probed: tuple[_Lease, Admitted] | None = None
         self._resting_until = 0.0
+        self._speed = FULL
         self._deciding = 0
         self._handling: set[asyncio.Task[None]] = set()
 
@@ -64,9 +68,15 @@ class Controller:
             return under_way
         lease = self._unanswered = self._next_lease(lease_ms)
         reply = await self._stock.admit(
-            lease.id, lease_ms=lease_ms, most=min(room, limits.batch), outbox_limit=limits.outbox_limit
+            lease.id,
+            lease_ms=lease_ms,
+            most=min(room, limits.batch),
+            outbox_limit=limits.outbox_limit,
+            orders_limit=limits.orders_limit,
+            speed=self._speed,
         )
         self._unanswered = None
+        self._judge(reply)
         if reply.word == "NOT_OPEN":
             self._resting_until = time.monotonic() + NOT_OPEN_REST_S
         if not reply.tickets:
@@ -74,6 +84,28 @@ class Controller:
         self._metrics.admitted.labels(self._stock.sale_id).inc(len(reply.tickets))
         self._start(lease, reply.tickets, check)
         return len(reply.tickets)
+
+    def _judge(self, reply: AdmitReply) -> None:
+        """How fast the next call may admit, by what this one found unsettled (``admission.backlog``)."""
+        limits, backlog, before = self._settings, reply.backlog, self._speed
+        self._speed = speed_of(
+            backlog,
+            behind_ms=limits.behind_ms,
+            outbox_limit=limits.outbox_limit,
+            orders_limit=limits.orders_limit,
+        )
+        sale_id = self._stock.sale_id
+        self._metrics.admission_share.labels(sale_id).set(self._speed.share)
+        self._metrics.unsettled.labels(sale_id).set(backlog.orders)
+        self._metrics.unsettled_s.labels(sale_id).set(backlog.age_ms / 1000)
+        if self._speed.because != before.because:
+            log.warning(
+                "admission slows" if self._speed.because else "admission is fast again",
+                sale=sale_id,
+                because=self._speed.because,
+                share=self._speed.share,
+                **msgspec.structs.asdict(backlog),
+            )
 
     def _start(self, lease: _Lease, tickets: list[Admitted], check: Check) -> None:
         self._deciding += len(tickets)

@@ -23,6 +23,12 @@ class AdmissionSettings(ProcessSettings, RedisSettings, KafkaSettings, RecordsSe
     margin_ms: int = Field(500, ge=50, le=60_000, description="end of a lease in which nothing new is decided")
     max_tries: int = Field(3, ge=1, le=20, description="admissions of a ticket before it lapses")
     outbox_limit: int = Field(20_000, ge=100, le=1_000_000, description="facts not yet on Kafka; admission stops there")
+    orders_limit: int = Field(
+        20_000, ge=100, le=1_000_000, description="orders without a verdict, of a sale; admission stops there"
+    )
+    behind_ms: int = Field(
+        5_000, ge=100, le=600_000, description="age of such orders from which admission slows; slowest at five times it"
+    )
     relay_batch: int = Field(500, ge=1, le=5000, description="facts sent to Kafka at a time, for each sale")
     relay_timeout_ms: int = Field(5_000, ge=100, le=60_000, description="wait for Kafka's acknowledgement")
     redrive_after_ms: int = Field(

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 from redis.asyncio import Redis
 
+from admission.backlog import FULL, STRAGGLERS, Backlog, Speed
 from fairline.store.keys import SaleKeys
 from fairline.store.room import answering
 from fairline.store.scripts import Script
@@ -35,6 +36,7 @@ class AdmitReply(msgspec.Struct, array_like=True):
     word: str
     tickets: list[Admitted]
     in_flight: int
+    backlog: Backlog = Backlog()
 
 
 class WordsReply(msgspec.Struct, array_like=True):
@@ -95,8 +97,20 @@ class Stock:
         self._keys = SaleKeys(sale_id, self._skus)
         self._scripts = _scripts()
 
-    async def admit(self, lease: str, *, lease_ms: int, most: int, outbox_limit: int) -> AdmitReply:
-        """Lease the next tickets; ADMITTED (may be none), NOT_OPEN or OUTBOX_FULL. Same lease, same tickets (L1)."""
+    async def admit(
+        self,
+        lease: str,
+        *,
+        lease_ms: int,
+        most: int,
+        outbox_limit: int,
+        orders_limit: int = 1_000_000_000,
+        speed: Speed = FULL,
+    ) -> AdmitReply:
+        """Lease the next tickets; ADMITTED (may be none), NOT_OPEN, OUTBOX_FULL or ORDERS_FULL.
+
+        Same lease, same tickets (L1). ``speed`` is what the backlog of the reply before asked for.
+        """
         with answering():
             return await self._scripts.admit(
                 self._redis,
@@ -107,6 +121,10 @@ class Stock:
                 outbox_limit=outbox_limit,
                 skus=self._skus,
                 moved=self._keys.moved,
+                share=f"{speed.share:g}",
+                because=speed.because,
+                orders_limit=orders_limit,
+                stragglers=STRAGGLERS,
             )
 
     async def reserve(self, lease: str, ids: Sequence[str], *, redrive_ms: int) -> list[str]:

@@ -19,6 +19,7 @@ KeyName = Annotated[
 ]
 Outlook = Annotated[str, Meta(description="available, all_reserved or sold_out")]
 Role = Literal["viewer", "operator", "admin"]
+Slow = Literal["outbox", "orders", "old_orders"]
 DeadLetterId = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,299}$(?!\n)", description="as the list names it")
 ]
@@ -250,12 +251,17 @@ class ItemCounts(Counts, frozen=True, kw_only=True):
 
 
 class SaleCounts(Counts, frozen=True, kw_only=True):
-    """The counts of a sale at one instant. ``in_flight``: admitted now; ``outbox``: facts not yet on Kafka."""
+    """The counts of a sale at one instant. ``in_flight``: admitted now; ``outbox``: facts not yet on Kafka.
+
+    ``admission_share``: of the pace that may be used now; below 1 ``slow_because`` says why.
+    """
 
     sale_id: SaleId
     state: SaleState
     in_flight: int
     outbox: int
+    admission_share: float
+    slow_because: Slow | None
     items: tuple[ItemCounts, ...]
     server_time: datetime
 

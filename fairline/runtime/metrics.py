@@ -78,6 +78,21 @@ class Metrics:
             registry=in_here,
         )
         self.admitted = Counter("fairline_admitted", "Tickets admitted by this controller", ("sale",), registry=in_here)
+        self.admission_share = Gauge(
+            "fairline_admission_share",
+            "Share of its pace that a sale may use: below 1 while orders wait for their verdicts",
+            ("sale",),
+            registry=in_here,
+        )
+        self.unsettled = Gauge(
+            "fairline_orders_unsettled", "Orders that wait for their verdict", ("sale",), registry=in_here
+        )
+        self.unsettled_s = Gauge(
+            "fairline_orders_unsettled_seconds",
+            "Age of the oldest order that waits for its verdict, but for a few stragglers",
+            ("sale",),
+            registry=in_here,
+        )
         self.validated = Counter(
             "fairline_validated", "Answers of validators: yes, no, none", ("sale", "answer"), registry=in_here
         )

@@ -118,6 +118,8 @@ class StatsReply(msgspec.Struct, array_like=True):
     stocks: list[tuple[int, int, int, int]]
     in_flight: int
     outbox: int
+    share: float = 1.0
+    because: str = ""
 
 
 class LeaveReply(msgspec.Struct, array_like=True):

@@ -452,3 +452,45 @@ async def test_what_is_closed_leaves_no_task_and_loses_no_ticket(
     await sale.end_leases(*ids)
     assert await sale.reap() == (2, 0)
     assert await sale.line() == ids
+
+
+async def test_admission_slows_while_orders_wait_for_their_verdict_says_why_and_is_fast_again(
+    new_sale: NewSale, controller_of: Callable[..., Controller], metrics: Metrics
+) -> None:
+    sale = await new_sale(500)
+    controller = controller_of(sale, behind_ms=100, orders_limit=100)
+    await sale.join(*(f"buyer-{n}" for n in range(300)))
+
+    async def admit() -> int:
+        moved = await controller.run_once(Ask(), LEASE_MS)
+        await controller.drain()
+        return moved
+
+    async def stands_still() -> bool:
+        return await admit() == 0
+
+    def told(name: str) -> float:
+        return _count(metrics, name, sale=sale.id)
+
+    await until(stands_still)
+    waiting = await sale.count("RESERVED")
+    assert 0 < waiting <= 100, "orders without a verdict are bounded"
+    assert told("fairline_orders_unsettled") == waiting
+
+    async def slow() -> bool:
+        await admit()
+        stats = await sale.stats()
+        return stats.share < 0.2 and stats.because != "" and told("fairline_orders_unsettled_seconds") > 0.5
+
+    await until(slow)
+    assert told("fairline_admission_share") < 0.2
+
+    async def all_admitted() -> bool:
+        """Postgres answers again, and again, until the line is empty."""
+        await sale.confirm(*[each.decode() for each in await sale.raw.zrange(sale.keys.reserved, 0, -1)])
+        await admit()
+        return await sale.count("CONFIRMED") == 300
+
+    await until(all_admitted)
+    await admit()
+    assert told("fairline_admission_share") == 1

@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 from redis.asyncio import Redis
 
+from admission.backlog import STRAGGLERS
 from fairline.store.keys import SaleKeys
 from fairline.store.scripts import Script
 from tests.integration.scripts.conftest import NewSale
@@ -60,8 +61,8 @@ class Clockwork:
         self.script.sha = "0" * 40  # unknown, so the text is sent
         self.calls = 0
 
-    async def admit(self, clock_s: float) -> int:
-        """How many are admitted when Redis's clock shows this."""
+    async def admit(self, clock_s: float, *, share: float = 1.0) -> int:
+        """How many are admitted when Redis's clock shows this, at a share of the pace."""
         micros = round(clock_s * 1_000_000)
         await self.sale.redis.hset(
             self.sale.keys.meta, mapping={"test_s": micros // 1_000_000, "test_us": micros % 1_000_000}
@@ -77,6 +78,10 @@ class Clockwork:
             outbox_limit=PLENTY,
             skus=self.sale.skus,
             moved=self.sale.keys.moved,
+            share=f"{share:g}",
+            because="",
+            orders_limit=PLENTY,
+            stragglers=STRAGGLERS,
         )
         return len(reply[1])
 
