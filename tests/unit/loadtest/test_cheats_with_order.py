@@ -127,6 +127,18 @@ def test_5_a_lease_that_ended_a_leave_that_raced_and_a_place_told_anew(sale: Pap
     lawful(sale)
 
 
+def test_5_a_ticket_that_was_handed_back_undecided_has_had_its_turn(sale: PaperSale) -> None:
+    anna, bert = sale.join("anna"), sale.join("bert")
+    sale.admit(anna, bert)
+    sale.requeue(anna)
+    sale.edit(anna, tries=0)  # L5: the breaker is open, the try does not count
+    sale.reserve(bert)
+    sale.confirm(bert)
+    sale.state = "paused"
+    sale.rest()
+    lawful(sale)
+
+
 def test_5_a_readmitted_ticket_has_the_arrival_of_its_released_one(sale: PaperSale) -> None:
     anna, bert = sale.join("anna"), sale.join("bert")
     sale.admit(anna, bert)

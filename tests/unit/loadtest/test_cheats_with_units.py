@@ -149,6 +149,26 @@ def test_2_more_stock_comes_after_sold_out_was_told(sale: PaperSale) -> None:
     lawful(sale)
 
 
+def test_2_a_gateway_refuses_for_a_moment_from_an_old_look(sale: PaperSale) -> None:
+    sale.buy(sale.join("anna"), sale.join("bert"))
+    sale.restock(3)
+    sale.refused("carl", "sold_out")
+    sale.buy(sale.join("dora"))
+    sale.rest()
+    lawful(sale)
+
+
+def test_2_a_gateway_that_goes_on_refusing_from_an_old_look(sale: PaperSale) -> None:
+    """Subtle: the same, but long after."""
+    sale.buy(sale.join("anna"), sale.join("bert"))
+    sale.restock(3)
+    sale.step(by_s=5.0)
+    sale.refused("carl", "sold_out")
+    sale.buy(sale.join("dora"))
+    sale.rest()
+    assert "carl was told sold out" in caught(sale, 2)
+
+
 def test_2_whoever_wants_more_than_may_come_back_waits_in_place() -> None:
     sale = PaperSale(stock=2, limit=2)
     anna, bert, carl = sale.join("anna"), sale.join("bert", quantity=2), sale.join("carl")
