@@ -57,7 +57,10 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RedisSide(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The sale in Redis. ``halted``: its fence does not hold (D1). ``held`` is SKU:buyer -> slots."""
+    """The sale in Redis. ``halted``: its fence does not hold (D1). ``held`` is SKU:buyer -> slots.
+
+    ``outbox`` counts the facts that Kafka does not have, but for the counts that are sent every few seconds.
+    """
 
     state: str
     epoch: int

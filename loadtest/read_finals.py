@@ -78,10 +78,23 @@ async def _redis(sale_id: str, url: str) -> RedisSide:
             held={who.decode(): _slots(packed) for who, packed in held.items()},
             leases=_texts(await redis.zrange(keys.leases, 0, -1)),
             reserved=_texts(await redis.zrange(keys.reserved, 0, -1)),
-            outbox=int(await redis.xlen(keys.outbox)),
+            outbox=await _outbox(redis, keys.outbox),
         )
     finally:
         await redis.aclose()
+
+
+async def _outbox(redis: Redis, key: str) -> int:
+    """Facts on their way to Kafka, at most ``PAGE``. Counts are posted again and again, also when all is quiet."""
+    entries: Any = await redis.xrange(key, count=PAGE)
+    return sum(not _is_a_count(fields[b"fact"]) for _, fields in entries)
+
+
+def _is_a_count(packed: bytes) -> bool:
+    try:
+        return isinstance(events.from_outbox(packed), events.SaleCounted)
+    except (msgspec.MsgspecError, ValueError):
+        return False  # what cannot be read does not leave either
 
 
 async def _item(redis: Redis, keys: SaleKeys, at: int, numbers: dict[str, int], counts: dict[str, int]) -> Item:

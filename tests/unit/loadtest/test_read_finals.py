@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fairline.events import OrderPlaced, SaleCounted
-from loadtest.read_finals import _Found
+from loadtest.read_finals import _Found, _is_a_count
 
 ORDER = OrderPlaced(
     sale_id="spring",
@@ -56,3 +56,9 @@ def test_a_dead_letter_is_of_the_ticket_it_names_or_of_its_key(found: _Found) ->
     letters = found.side().dead
     assert [letter.ticket_id for letter in letters] == ["t-1", "t-1"]
     assert (letters[0].topic, letters[0].reason) == ("fairline.orders", "no unit 0")
+
+
+def test_counts_are_always_on_their_way_and_nothing_else_is() -> None:
+    counted = SaleCounted(sale_id="spring", epoch=0, counts={}, at_ms=1)
+    packed = [msgspec.msgpack.encode(counted), msgspec.msgpack.encode(ORDER), b"garbage"]
+    assert [_is_a_count(each) for each in packed] == [True, False, False]
