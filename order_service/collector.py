@@ -39,23 +39,37 @@ class Collector:
         self._kinds = {f"{topic}{DEAD_LETTERS}": kind for topic, kind in topics.items()}
         self._most = most
         self._one = asyncio.Lock()
+        self._begun = 0  # looks, counted
+        self._done = 0  # the last one that was finished, and what it found
+        self._complete = False
 
     async def collect(self) -> bool:
-        """Copy what has come since the last look; whether that was all. Raises ``UnavailableError``."""
+        """Copy what has come since the last look; whether that was all. Raises ``UnavailableError``.
+
+        Those who ask while a look is under way share the next one.
+        """
+        asked = self._begun
         async with self._one:
-            known = await self._last()
-            found = await self._scan({where: offset for where, (offset, _) in known.items()})
-            # Each scan begins with the last one known. Where another record is there now, the topic was made anew.
-            first = {record.where: record for record in reversed(found.records)}
-            same = {
-                where: offset
-                for where, (offset, id_) in known.items()
-                if (id_of(first[where]) == id_ if where in first else not found.complete)
-            }
-            if same.keys() != known.keys():
-                found = await self._scan(same)
-            await self._keep(found.records)
-            return found.complete
+            if self._done > asked:  # a look that began after this one was asked for
+                return self._complete
+            self._begun += 1
+            self._complete, self._done = await self._look(), self._begun
+            return self._complete
+
+    async def _look(self) -> bool:
+        known = await self._last()
+        found = await self._scan({where: offset for where, (offset, _) in known.items()})
+        # Each scan begins with the last one known. Where another record is there now, the topic was made anew.
+        first = {record.where: record for record in reversed(found.records)}
+        same = {
+            where: offset
+            for where, (offset, id_) in known.items()
+            if (id_of(first[where]) == id_ if where in first else not found.complete)
+        }
+        if same.keys() != known.keys():
+            found = await self._scan(same)
+        await self._keep(found.records)
+        return found.complete
 
     async def _last(self) -> dict[Partition, tuple[int, str]]:
         async with self._postgres.connection() as connection:

@@ -241,6 +241,28 @@ async def test_forty_at_once_handle_a_letter_once(job: Job) -> None:
     assert len(log) == 1
 
 
+async def test_those_who_ask_at_once_share_a_look_that_began_after_they_asked(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collector = Collector(job.desk.postgres, job.kafka, "test", topics={job.topic: "order"})
+    looks = []
+    look = collector._look
+
+    async def counted() -> bool:
+        looks.append(1)
+        return await look()
+
+    monkeypatch.setattr(collector, "_look", counted)
+    first = asyncio.create_task(collector.collect())
+    while not looks:  # noqa: ASYNC110 - it is under way
+        await asyncio.sleep(0)
+    letter = await job.unsent()
+    assert await asyncio.gather(first, *(collector.collect() for _ in range(40))) == [True] * 41
+    assert len(looks) == 2
+    rows = await job.desk.fetch("SELECT FROM dead_letters WHERE id = $1", letter)
+    assert len(rows) == 1
+
+
 async def test_an_id_that_no_letter_has_is_said_to_be_unknown(job: Job) -> None:
     letters = job.letters()
     for call in (letters.show("nothing"), letters.replay("nothing", ADA), letters.discard("nothing", ADA)):
