@@ -184,8 +184,8 @@ async def _conversation(wire: Wire, sees: Sees, up: _Half, down: _Half, first: b
 async def _pass(wire: Wire, direction: str, half: _Half, may_pass: Callable[[bytes], bool], data: bytes) -> bool:
     """Pass on to the end of the stream; whether it was cut before."""
     reader, writer = half
-    writer.transport.set_write_buffer_limits(high=0)  # a chunk is with the kernel before the next one is read
     try:
+        writer.transport.set_write_buffer_limits(high=0)  # a chunk is with the kernel before the next one is read
         while data or (data := await reader.read(CHUNK)):
             if not may_pass(data):
                 return True
@@ -194,6 +194,6 @@ async def _pass(wire: Wire, direction: str, half: _Half, may_pass: Callable[[byt
             await writer.drain()
             data = b""
         await wire.through(direction)
-    except OSError:
+    except (OSError, RuntimeError):  # the latter is uvloop's word for a transport that is closed
         return True
     return False
