@@ -13,6 +13,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from admission.reconcile.differences import Account, Difference, unbalanced
+from fairline.errors import FencedError
 from fairline.events import OrderPlaced, from_outbox
 from fairline.store.keys import SaleKeys
 from fairline.store.room import answering
@@ -132,6 +133,8 @@ class Census:
 
     async def _numbers(self) -> dict[str, int]:
         found = cast(dict[bytes, bytes], await self._redis.hgetall(self._keys.items))
+        if not found:  # of a Redis that was emptied: no script says it here, as none is asked
+            raise FencedError(f"Redis has lost sale {self.sale_id}")
         return {name.decode(): int(text) for name, text in found.items()}
 
     async def _members(self, key: str) -> list[bytes]:

@@ -301,3 +301,11 @@ async def test_a_server_that_is_away_delays_the_comparison_and_ends_nothing(new_
     await until(shown)
     stopping.set()
     await running
+
+
+async def test_a_sale_that_redis_has_lost_is_halted_and_ends_no_process(new_sale: NewSale) -> None:
+    """Redis was emptied and is the same instance still: there is no fence that could differ."""
+    sale = await new_sale(5, damaged=True)
+    await sale.redis.delete(sale.keys.items)
+    with pytest.raises(FencedError):
+        await comparison_of(sale, Postgres(sale)).differences()
