@@ -159,9 +159,9 @@ class PaperSale:
         )
         self._hear(ticket_id, msgspec.structs.replace(frame, **changes))
 
-    def progress(self, ticket_id: str, *, served: int) -> None:
+    def progress(self, ticket_id: str, *, served: int, older: int = 0) -> None:
         """How far the line has come, as one socket hears it."""
-        place = Place(served=served, waiting=1, older=0, outlook="available")
+        place = Place(served=served, waiting=1, older=older, outlook="available")
         frame = ProgressFrame(
             sale_id=SALE,
             state="open",

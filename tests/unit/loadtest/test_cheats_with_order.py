@@ -163,6 +163,27 @@ def test_5_a_new_epoch_sorts_after_the_old_one(sale: PaperSale) -> None:
     lawful(sale)
 
 
+def test_5_who_comes_back_to_a_lost_place_stands_before_who_came_later(sale: PaperSale) -> None:
+    anna = sale.join("anna")
+    sale.fault(lost="all")
+    sale.epoch = 1
+    bert = sale.join("bert")
+    sale.progress(bert, served=1)
+    sale.progress(bert, served=1, older=1)
+    sale.buy(anna, bert)
+    sale.rest()
+    lawful(sale)
+
+
+def test_5_a_place_that_grows_after_a_loss_though_nobody_came_back(sale: PaperSale) -> None:
+    sale.fault(lost="all")
+    sale.epoch = 1
+    bert = sale.join("bert")
+    sale.progress(bert, served=0, older=0)
+    sale.progress(bert, served=-1, older=0)
+    assert "from place 1 to 2" in caught(sale, 5, bert)
+
+
 # 6: never faster than told
 
 
