@@ -113,7 +113,7 @@ def outcome(result: Result) -> str:
     if not result.held:
         return "VIOLATED" if result.violated else "NOT HEALED"
     unsure = sum(finding.verdict == "cannot tell" for finding in result.findings)
-    return ", ".join(["ok", *(["halted"] if result.halted else []), *([f"{unsure} cannot tell"] if unsure else [])])
+    return f"ok, {unsure} cannot tell" if unsure else "ok"
 
 
 def verdict(tally: Tally, seed: int) -> str:

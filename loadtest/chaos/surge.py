@@ -26,7 +26,8 @@ ANSWER_WITHIN_S: Final = 5.0
 LONGEST_PAUSE_S: Final = 2.0
 LOST: Final = 1006
 _LATER: Final = frozenset({0, 425, 429, 502, 503, 504})
-_NEVER_AGAIN: Final = (CloseCode.BAD_TOKEN, CloseCode.NOT_FOUND, CloseCode.GARBAGE)
+NO_TICKET: Final = 404
+_NEVER_AGAIN: Final = (CloseCode.BAD_TOKEN, CloseCode.GARBAGE)
 _SAID: Final = ("ticket_id", "arrival", "number", "position", "state", "reason")
 
 
@@ -157,7 +158,7 @@ class Surge:
             await asyncio.sleep(random.uniform(0.5, 1.5) * every_s)
             await self._status(held, random.randrange(len(self._gateways)), again=False)
 
-    async def _status(self, held: Held, first: int, *, again: bool) -> None:
+    async def _status(self, held: Held, first: int, *, again: bool) -> int:
         path, about = f"/tickets/{held.ticket_id}", {"ticket_id": held.ticket_id}
         if again:
             status, said = await self._until_answered("status", "GET", path, about, headers=_bearer(held))
@@ -165,6 +166,7 @@ class Surge:
             status, said, _ = await self._call("status", "GET", path, about, first, headers=_bearer(held))
         if status == 200 and held.state not in TERMINAL:
             held.state = said["state"]
+        return status
 
     async def _until_answered(
         self, what: Any, method: str, path: str, about: dict[str, Any], **request: Any
@@ -240,6 +242,9 @@ class Surge:
             self._history.closed(socket, code=code)
             if code in _NEVER_AGAIN:
                 held.refused = f"the socket was closed with {code}"
+            elif code == CloseCode.NOT_FOUND:  # its status may bring it back (D4)
+                status = await self._status(held, 0, again=True)
+                held.refused = "there is no such ticket" if status == NO_TICKET else ""
             failures += 1
             if not held.over:
                 await asyncio.sleep(pause_s + random.uniform(0, min(LONGEST_PAUSE_S, 0.05 * 2**failures)))
