@@ -111,6 +111,8 @@ class Case:
                 self._frame(frame.frame, frame.socket, frame.at_s)
         for ticket_id in {*self.lives, *self.redis.tickets} & set(self._joins):
             self._asked(ticket_id)
+        for lost, answers in self.redis.aliases.items():
+            self._speaks_for(answers, lost)
         for life in self.lives.values():
             life.told.sort(key=lambda told: told.at_s)
 
@@ -252,6 +254,16 @@ class Case:
             life.arrivals.add(answer.arrival)
         life.existed_s = min(life.existed_s, answer.at_s)
         life.told.append(Told(sent.at_s, answer.at_s, sent.what, answer.state, answer.reason, answer.units))
+
+    def _speaks_for(self, answers: str, lost: str) -> None:
+        """D4: what was told of a lost ticket since then is told of the one that answers for it."""
+        first, life = min(self.losses, default=inf), self._life(lost)
+        other = self._life(answers)
+        other.told += [told for told in life.told if told.at_s > first]
+        life.told = [told for told in life.told if told.at_s <= first]
+        for name in ("asked_last_s", "heard_last_s"):
+            setattr(other, name, max(getattr(other, name), getattr(life, name)))
+            setattr(life, name, min(first, getattr(life, name)))
 
     def _asked(self, ticket_id: str) -> None:
         """The requests that may have made a ticket: also those whose answers were lost."""

@@ -71,6 +71,7 @@ class RedisSide(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     when_sold_out: str = "close_line"
     items: dict[str, Item]
     tickets: dict[str, Ticket]
+    aliases: dict[str, str] = {}
     held: dict[str, tuple[int, ...]] = {}
     leases: tuple[str, ...] = ()
     reserved: tuple[str, ...] = ()

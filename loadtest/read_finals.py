@@ -65,6 +65,7 @@ async def _redis(sale_id: str, url: str) -> RedisSide:
         if meta["state"] == SaleState.CLOSED and counts and not tickets:
             raise FinalsError(f"the tickets of {sale_id} have been archived: there is nothing left to compare")
         held: Any = await redis.hgetall(keys.held)
+        aliases: Any = await redis.hgetall(keys.aliases)
         return RedisSide(
             state=meta["state"],
             epoch=int(meta["epoch"]),
@@ -75,6 +76,7 @@ async def _redis(sale_id: str, url: str) -> RedisSide:
             when_sold_out=meta["when_sold_out"],
             items=items,
             tickets=tickets,
+            aliases={lost.decode(): answers.decode() for lost, answers in aliases.items()},
             held={who.decode(): _slots(packed) for who, packed in held.items()},
             leases=_texts(await redis.zrange(keys.leases, 0, -1)),
             reserved=_texts(await redis.zrange(keys.reserved, 0, -1)),

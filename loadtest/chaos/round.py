@@ -23,9 +23,10 @@ from loadtest.chaos.operators import NotDoneError, Operators
 from loadtest.chaos.plan import KINDS, Plan
 from loadtest.chaos.surge import Surge
 from loadtest.chaos.world import World
-from loadtest.checker import Finding, check
+from loadtest.checker import check
 from loadtest.history import read
 from loadtest.recorder import Recorder
+from loadtest.report import Finding
 
 LONGEST_S: Final = 60.0  # of a round, healing and reading included
 OPENS_WITHIN_S: Final = 12.0

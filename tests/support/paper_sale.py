@@ -56,6 +56,7 @@ class PaperSale:
         self.now = 100.0
         self.records: list[AnyRecord] = [Began(at_s=1.0, sale_id=SALE, wall_ms=1000)]
         self.tickets: dict[str, Ticket] = {}
+        self.aliases: dict[str, str] = {}
         self.stock = self.high = stock
         self.free = list(range(1, stock + 1))
         self.limit, self.rate, self.capacity = limit, rate, capacity
@@ -130,10 +131,10 @@ class PaperSale:
         call = self._sent("join", buyer_id=buyer, sku=SEAT, key=f"k-{buyer}")
         self._later(Answered(at_s=self.now + LATE_S, call=call, status=409, code=code))
 
-    def status(self, ticket_id: str, *, took_s: float = LATE_S) -> None:
-        """Ask; the answer is what stands now."""
+    def status(self, ticket_id: str, *, took_s: float = LATE_S, answers: str = "") -> None:
+        """Ask; the answer is what stands now, of this ticket or of the one that answers for it."""
         call = self._sent("status", ticket_id=ticket_id)
-        self._answer(call, ticket_id, took_s=took_s)
+        self._answer(call, answers or ticket_id, took_s=took_s)
 
     def listen(self, ticket_id: str) -> None:
         """Open a socket; it says at once what stands."""
@@ -318,6 +319,7 @@ class PaperSale:
                 capacity=self.capacity,
                 items={SEAT: item},
                 tickets=self.tickets,
+                aliases=self.aliases,
                 held={who: tuple(slots) for who, slots in held.items()},
                 leases=tuple(name for name, ticket in of if ticket.state == State.ADMITTED),
                 reserved=tuple(name for name, ticket in of if ticket.state == State.RESERVED),

@@ -323,3 +323,28 @@ def test_d5b_a_restart_that_lost_nothing_excuses_nothing(sale: PaperSale) -> Non
     sale.end(anna, State.LEFT)
     sale.rest()
     assert "has no verdict" in caught(sale, 4, anna)
+
+
+def lost_and_answered_for(sale: PaperSale) -> tuple[str, str]:
+    """A ticket that Redis lost; its buyer had joined anew before showing its token."""
+    lost = sale.join("anna")
+    sale.fault(lost="all")
+    sale.epoch = 1
+    del sale.tickets[lost]
+    again = sale.join("anna", key="again")
+    sale.status(lost, answers=again)
+    sale.buy(again)
+    sale.status(lost, answers=again)
+    sale.rest()
+    return lost, again
+
+
+def test_8_a_lost_ticket_for_which_another_one_of_its_buyer_answers(sale: PaperSale) -> None:
+    lost, again = lost_and_answered_for(sale)
+    sale.aliases[lost] = again
+    lawful(sale)
+
+
+def test_8_a_lost_ticket_for_which_nobody_answers(sale: PaperSale) -> None:
+    lost, _ = lost_and_answered_for(sale)
+    assert "no such ticket" in caught(sale, 8, lost)
