@@ -55,6 +55,7 @@ class Recoverer:
         self._metrics = metrics
         self._listed_at = float("-inf")
         self._listed_of = ""
+        self._given_up: set[str] = set()  # said once
 
     async def look(self) -> None:
         """Look until cancelled; an attempt that is cut off is begun anew by whoever looks next."""
@@ -133,3 +134,6 @@ class Recoverer:
         """What Postgres never heard of was never open (O4), so nothing of it can be lost: it goes on as it is."""
         if sale.never_open and sale.version and await self._sales.adopt_one(sale_id, sale.fence):
             log.warning("recovered: it was never open", sale=sale_id)
+        elif sale.version and not sale.never_open and sale_id not in self._given_up:
+            self._given_up.add(sale_id)
+            log.critical("not recovered: Postgres does not know a sale that was open", sale=sale_id)

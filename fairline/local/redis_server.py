@@ -48,7 +48,7 @@ async def program(folder: DataFolder, port: int, environ: Mapping[str, str]) -> 
         env={"PATH": os.defpath, "HOME": str(home), "LC_ALL": "C"},
         cwd=home,
         ready=probes.redis(port),
-        death_means="; what it lost is not known, so its sales are halted and read `recovering`",
+        death_means="; what it lost is not known, so its sales are rebuilt, and read `recovering` until then",
     )
 
 

@@ -102,7 +102,9 @@ class Servers:
             await self._adopt(self.addresses(ports).redis_url, self._unadopted)
             self._unadopted = None
         elif not new:
-            self._say("Redis was not stopped cleanly: the sales of before stay `recovering`")
+            self._say(
+                "Redis was not stopped cleanly: the sales of before are rebuilt, and read `recovering` until then"
+            )
 
     async def _adopt(self, redis_url: str, was: str) -> None:
         from fairline.store import fence  # noqa: PLC0415 - the store is not needed before there was a clean stop

@@ -1,7 +1,9 @@
 """A sale on a Redis that a test may rob of its data, with a real Kafka, order service and Postgres behind it."""
 
 import asyncio
+import os
 import shutil
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -127,6 +129,20 @@ class World:
         await self.running.supervisor.release("redis")
         await self.connect(self.running.redis_url)
         assert await identity(self.running.redis_url) != was
+
+    async def kill(self) -> None:
+        """It comes back from its file."""
+        was = await identity(self.running.redis_url)
+        os.kill(self.running.pid("redis"), signal.SIGKILL)
+
+        async def back() -> bool:
+            try:
+                return await identity(self.running.redis_url) != was
+            except (RedisError, OSError):
+                return False
+
+        await eventually(back)
+        await self.connect(self.running.redis_url)
 
     async def connect(self, url: str) -> None:
         """Everybody talks to the Redis at this address from now on."""

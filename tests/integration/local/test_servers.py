@@ -177,7 +177,9 @@ async def test_after_any_other_end_the_sales_stay_recovering(tmp_path: Path, mon
     async with second:
         pass
     assert adopted == []
-    assert second.said == ["Redis was not stopped cleanly: the sales of before stay `recovering`"]
+    assert second.said == [
+        "Redis was not stopped cleanly: the sales of before are rebuilt, and read `recovering` until then"
+    ]
 
 
 async def test_d1_a_redis_that_does_not_start_costs_the_sales_no_clean_stop(

@@ -351,3 +351,42 @@ async def test_u3_stock_that_redis_forgot_is_what_postgres_knows(world: World) -
     assert (await sale.item("stock"), await sale.item("high"), await sale.item("version")) == (3, 3, 1)
     assert (await sale.set_stock(3, version=1)).word == "SAME"
     assert await faults_of(sale) == []
+
+
+@pytest.mark.parametrize("appendfsync", ["always", "everysec"])
+async def test_d5b_a_redis_that_was_killed_and_lost_nothing_keeps_everything_that_was_told(
+    world: World, appendfsync: str
+) -> None:
+    await world.redis.config_set("appendfsync", appendfsync)
+    sale = await world.sale(4)
+    a, b, c, d = await sale.join("ada", "bob", "cy", "dan")
+    lease, _ = await sale.admit(2)
+    assert await sale.reserve(lease, a) == ["RESERVED"]
+    await sale.decline(lease, b)
+    await sale.room.leave(sale.id, c, "seat")
+    unit = (await sale.record(a)).units
+    joined = await sale.count("joined")
+    await world.kill()
+    await world.recover(sale)
+    assert await sale.states(a, b, c, d) == ["RESERVED", "DECLINED", "LEFT", "WAITING"]
+    assert ((await sale.record(a)).units, await sale.count("joined")) == (unit, joined)
+    assert await faults_of(sale) == []
+
+
+async def test_d5_what_an_older_redis_forgot_is_sold_to_nobody_who_does_not_come_back(world: World) -> None:
+    sale = await world.sale(4)
+    a, b = await sale.join("ada", "bob")
+    older = world.copy()
+    await sale.room.leave(sale.id, a, "seat")
+    lease, _ = await sale.admit()
+    assert await sale.reserve(lease, b) == ["RESERVED"]  # and its order never left the outbox
+    await world.restart(older)
+    await world.recover(sale)
+    assert await sale.states(a, b) == ["WAITING", "WAITING"], "LEFT and RESERVED are forgotten"
+    await window_over(sale)
+    assert await sale.admitted() == [], "and nobody is admitted unasked"
+    [bob] = await tickets_of(sale, b)
+    await show(sale, bob)
+    assert await sale.admitted() == [b]
+    assert await sale.count("joined") == 2
+    assert await faults_of(sale) == []
