@@ -65,12 +65,9 @@ class Gateway:
             known=board.knows,
             new_id=new_id,
             shared=bool(settings.origins),
-            within_s=settings.patience_ms / 1000,
             metrics=self.metrics,
         )
-        self.joins = Joins(
-            room, board, self.tallies, tokens=tokens, took=self.door.took, metrics=self.metrics, settings=settings
-        )
+        self.joins = Joins(room, board, self.tallies, tokens=tokens, metrics=self.metrics, settings=settings)
         self.tickets = Tickets(room, board, tokens, settings)
         self.health = Health(self.metrics, {"redis": lambda: check(redis)})
         keyring = Keyring(self.stored, first.get_secret_value() if first else None)

@@ -2,11 +2,12 @@
 
 A gateway that is asked for more than it can do has to refuse the rest for next to nothing, or refusing takes the time
 that serving needs. So a buyer's call that came in one piece is refused from its first bytes, by an answer that is ready
-but for its ids: a tenth of what a join costs (``python -m loadtest.overload``). One that came in pieces, or that needs
+but for its ids: a fifth of what a join costs (``python -m loadtest.overload``). One that came in pieces, or that needs
 an answer of its own (another site's page), is refused by the front, which costs more and says the same.
 
-Each sale has its share of the places (``gateway.shares``), and so has all that is no sale's: pages, operators. There
-are as many places as leave a join answered in time (``gateway.patience``).
+Each sale has its share of the places (``gateway.shares``), and so has all that is no sale's: pages, operators. Their
+number is fixed on purpose: fewer places while joins were slow made a slow Redis slower still, as it then had less to do
+at a time (measured: a sixth of the goodput at twice the peak).
 """
 
 import re
@@ -15,7 +16,6 @@ from typing import Any, Final
 
 from fairline.runtime.health import Health
 from fairline.runtime.metrics import Metrics
-from gateway.patience import Patience
 from gateway.problems import GUARDS, KINDS, POLICY, Problem, jittered
 from gateway.shares import Shares
 
@@ -43,11 +43,9 @@ class Door:
         known: Callable[[str], bool],
         new_id: Callable[[], str],
         shared: bool,
-        within_s: float,
         metrics: Metrics,
     ) -> None:
         self._shares = Shares(most)
-        self.took = Patience(self._shares, within_s=within_s).took
         self._known = known
         self._new_id = new_id
         self._shared = shared
@@ -56,7 +54,6 @@ class Door:
             method: metrics.requests.labels(ROUTE, method.decode(), "503") for method in (b"GET", b"POST", b"DELETE")
         }
         metrics.under_way.set_function(lambda: self._shares.taken)
-        metrics.places.set_function(lambda: self._shares.most)
 
     def party(self, path: str) -> str:
         """Whose share a call of this path is counted in."""

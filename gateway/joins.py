@@ -6,8 +6,7 @@ made, and its repeat finds the ticket.
 """
 
 import re
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -54,7 +53,6 @@ class Joins:
         tallies: Tallies,
         *,
         tokens: TokenKeys,
-        took: Callable[[float, float], None],
         metrics: Metrics,
         settings: GatewaySettings,
     ) -> None:
@@ -62,7 +60,6 @@ class Joins:
         self._board = board
         self._tallies = tallies
         self._tokens = tokens
-        self._took = took
         self._metrics = metrics
         self._settings = settings
         self._body = Body(JoinRequest, limit_bytes=BUYERS_LIMIT_BYTES, within_s=settings.body_timeout_s)
@@ -99,11 +96,7 @@ class Joins:
         fault = ids.buyer_fault(asked.buyer_id)
         if fault:
             raise invalid("buyer_id", fault)
-        began = time.monotonic()
-        try:
-            word, ticket = await self._join(sale_id, asked, key)
-        finally:
-            self._took(began, time.monotonic())
+        word, ticket = await self._join(sale_id, asked, key)
         new = word == "JOINED" or (word == "SAME" and key is None)  # without a key only our own retry is "the same"
         return 202 if new else 200, _encode(self._ticket(sale_id, ticket, told=word != "LIVE"))
 

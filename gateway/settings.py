@@ -35,10 +35,7 @@ class GatewaySettings(
     model_config = section("GATEWAY")
 
     max_requests: int = Field(
-        2_000, ge=1, le=100_000, description="requests under way, shared among the sales; one alone has half; then 503"
-    )
-    patience_ms: int = Field(
-        500, ge=10, le=10_000, description="a join may take so long; where more do not, fewer requests are let in"
+        1_000, ge=1, le=100_000, description="requests under way, shared among the sales; one alone has half; then 503"
     )
     max_connections: int = Field(10_000, ge=1, le=1_000_000, description="connections at a time; then 503")
     batch_tickets: int = Field(256, ge=1, le=256, description="joins in one script call")

@@ -17,7 +17,7 @@ _SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 class Metrics:
     """The metrics of one process, in a registry of its own; unused ones stay at zero."""
 
-    def __init__(self) -> None:  # noqa: PLR0915 - a list, no procedure
+    def __init__(self) -> None:
         self.registry: Final = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -44,11 +44,6 @@ class Metrics:
             registry=in_here,
         )
         self.under_way = Gauge("fairline_requests_under_way", "Requests being answered now", registry=in_here)
-        self.places = Gauge(
-            "fairline_requests_allowed",
-            "Requests that may be under way now: fewer while joins are slow",
-            registry=in_here,
-        )
         self.shed = Counter(
             "fairline_shed", "Requests refused because too many were under way already", registry=in_here
         )

@@ -18,7 +18,6 @@ def a_door(*, shared: bool = False, metrics: Metrics | None = None) -> Door:
         known=lambda sale_id: sale_id in {"surge", "calm"},
         new_id=lambda: "made-1",
         shared=shared,
-        within_s=0.5,
         metrics=metrics or Metrics(),
     )
 
