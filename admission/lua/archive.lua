@@ -64,6 +64,7 @@ if #ids > 0 then
       quantity = ticket[F.quantity], arrival = ticket[F.arrival], reason = ticket[F.reason], at_ms = ticket[F.changed_ms],
     } or nil
   end
+  redis.call('HSETNX', keys.meta, 'archived_ms', now)
   post(keys.outbox, { type = 'tickets.archived.v1', sale_id = meta[3], batch = batch, tickets = ends })
   redis.call('SET', keys.archive, cmsgpack.pack({ batch, now, ids }))
   return answer('POSTED')

@@ -76,6 +76,12 @@ class Census:
             await self.balance()  # also says whether the sale was halted meanwhile
         return account
 
+    async def leaving(self) -> bool:
+        """Whether its tickets are on their way to Postgres or there (C2): counts and records differ from then on."""
+        with answering():
+            state, since = await self._redis.hmget(self._keys.meta, "state", "archived_ms")
+        return state == b"closed" and since is not None
+
     async def balance(self) -> list[Difference]:
         """What Redis alone shows to be counted wrongly, at one instant (C1)."""
         with answering():

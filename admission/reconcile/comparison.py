@@ -49,12 +49,16 @@ class Comparison:
         self._apart_s = apart_s
 
     async def differences(self) -> list[Difference]:
-        """What both looks show, sorted. Raises ``UnavailableError``, ``FencedError`` and ``UnknownSaleError``."""
+        """What both looks show, sorted; nothing of a sale that is being archived, whose tickets leave Redis.
+
+        Raises ``UnavailableError``, ``FencedError`` and ``UnknownSaleError``.
+        """
         first = {each.who for each in await self._look()}
         if not first:
             return []
         await asyncio.sleep(self._apart_s)
-        return sorted(each for each in await self._look() if each.who in first)
+        second = await self._look()
+        return [] if await self._census.leaving() else sorted(each for each in second if each.who in first)
 
     async def lost_orders(self, on_kafka: OrdersOnKafka) -> list[Difference]:
         """Orders that Redis holds and nobody else has: neither the outbox, nor Kafka, nor Postgres.

@@ -88,6 +88,21 @@ async def test_a_sale_of_which_all_agree_has_no_difference(new_sale: NewSale) ->
     assert await comparison_of(sale, postgres).differences() == []
 
 
+async def test_c2_a_sale_that_is_being_archived_is_not_compared_any_more(new_sale: NewSale) -> None:
+    sale = await new_sale(5, damaged=True)
+    postgres = Postgres(sale)
+    await postgres.confirm(*await sale.reserved("ada", "bob", "cy"))
+    await sale.change("end")
+    await sale.acknowledge()
+    await sale.relay()
+    assert await sale.closed() == "CLOSED"
+    await sale.archive("first", most=2)
+    await sale.stock.unlink("first")
+    assert await Census(sale.redis, sale.id, sale.skus).balance() != [], "its counters say more than its records"
+    found = await comparison_of(sale, postgres).differences()
+    assert found == [], "and nobody must mend that"
+
+
 async def test_what_is_under_way_while_it_looks_is_no_difference(new_sale: NewSale) -> None:
     sale = await new_sale(5)
     postgres = Postgres(sale)
