@@ -9,12 +9,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
 from fairline.store import keys as names
 from fairline.store.client import connect
 from tests.support.sale import SaleDriver
 from tests.support.sale_facts import faults_of
+
+# For --hypothesis-profile=long, which pytest asks for before it reads a test (see test_model).
+settings.register_profile(
+    "long",
+    max_examples=2_000,
+    stateful_step_count=150,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
 
 GONE = -2  # what TTL answers for a key that is not there
 NewSale = Callable[..., Awaitable[SaleDriver]]

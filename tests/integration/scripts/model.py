@@ -75,6 +75,9 @@ class Model:
         self.version = self.acked = 2
         self.closing = False
         self.tickets: dict[str, Ticket] = {}
+        self.numbers = dict.fromkeys(stocks, 0)
+        self.arrivals = 0
+        self.archived = False
 
     def line(self, sku: str | None = None) -> list[Ticket]:
         """Who waits, by arrival."""
@@ -83,6 +86,9 @@ class Model:
 
     def of(self, sku: str, *states: str) -> list[Ticket]:
         return [t for t in self.tickets.values() if t.sku == sku and t.state in states]
+
+    def of_any(self, state: str) -> list[Ticket]:
+        return [t for t in self.tickets.values() if t.state == state]
 
     def outlook(self, sku: str) -> str:
         item = self.items[sku]
@@ -105,12 +111,35 @@ class Model:
             return ("ALREADY_BOUGHT" if holds >= self.limit else "OVER_LIMIT"), None
         if self.outlook(sku) == "sold_out":
             return "SOLD_OUT", None
-        number = sum(t.sku == sku for t in self.tickets.values()) + 1
-        arrival = len(self.tickets) + 1
+        self.arrivals += 1
+        self.numbers[sku] += 1
         self.tickets[ticket_id] = Ticket(
-            ticket_id, sku, buyer, quantity, arrival, number, asked=quantity if fewer else 0
+            ticket_id, sku, buyer, quantity, self.arrivals, self.numbers[sku], asked=quantity if fewer else 0
         )
         return "JOINED", ticket_id
+
+    def readmit(self, was: str, ticket_id: str) -> str:
+        """S2: once for each released ticket, at its old place."""
+        if ticket_id in self.tickets:
+            return "SAME"
+        old = self.tickets[was]
+        others = [t for t in self.tickets.values() if (t.sku, t.buyer) == (old.sku, old.buyer)]
+        holds = sum(len(t.slots) for t in others)
+        refusals = {
+            "NOT_RELEASED": old.state != "RELEASED",
+            "SALE_CLOSED": self.state in {"ended", "closed"},
+            "LIVE": any(t.live for t in others),
+            "ALREADY_BOUGHT": holds >= self.limit,
+            "OVER_LIMIT": holds + old.quantity > self.limit and not old.asked,
+            "SOLD_OUT": self.outlook(old.sku) == "sold_out",
+        }
+        for word, refused in refusals.items():
+            if refused:
+                return word
+        self.tickets[ticket_id] = Ticket(
+            ticket_id, old.sku, old.buyer, old.quantity, old.arrival, old.number, asked=old.asked, came_back=True
+        )
+        return "READMITTED"
 
     def leave(self, ticket_id: str) -> str:
         ticket = self.tickets[ticket_id]
@@ -159,6 +188,8 @@ class Model:
         held = [t for t in self.tickets.values() if (t.sku, t.buyer) == (ticket.sku, ticket.buyer)]
         slots = set[int]().union(*(t.slots for t in held))
         item = self.items[ticket.sku]
+        if ticket.asked:
+            ticket.quantity = min(ticket.quantity, self.limit - len(slots))  # Q1
         if item.free < ticket.quantity:
             return "NO_UNIT"
         ticket.units = item.take(ticket.quantity)
