@@ -268,7 +268,7 @@ def _meta(found: Found, known: Known, sale: SaleChanged, epoch: int) -> dict[str
         "when_sold_out": sale.when_sold_out,
         "validator": sale.validator,
         # Closed again by itself, once nothing is under way: what is found now may be.
-        "state": "ended" if sale.state == "closed" else sale.state,
+        "state": "ended" if sale.state in {"closed", "archived"} else sale.state,
         "epoch": str(epoch),
         "seq": "0",
         "version": str(sale.version),
