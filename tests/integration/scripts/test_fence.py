@@ -42,6 +42,7 @@ ARGUMENTS: dict[str, Any] = {
     "longest_ms": 1000,
     "max_tries": 1,
     "max_waiting": 10,
+    "mend": 0,
     "most": 10,
     "moved": "nowhere",
     "orders_limit": 1000,
