@@ -80,8 +80,11 @@ class Kind(Protocol):
     def longest_s(self) -> float:
         """How long such a fault lasts at most."""
 
+    async def prepare(self, scene: Scene, fault: Fault) -> None:
+        """What has to be done before, and breaks nothing yet; raises as ``begin``."""
+
     async def begin(self, scene: Scene, fault: Fault) -> None:
-        """Break it; raises one of ``IN_THE_WAY`` when that cannot be done."""
+        """Break it, now; raises one of ``IN_THE_WAY`` when that cannot be done."""
 
     async def end(self, scene: Scene, fault: Fault) -> None:
         """Mend it; a second call, or one without a begin, does no harm. Raises as ``begin``."""
@@ -94,6 +97,9 @@ class Harmless:
     """What most kinds have in common."""
 
     longest_s: float = 0.0
+
+    async def prepare(self, scene: Scene, fault: Fault) -> None:
+        """Nothing."""
 
     async def end(self, scene: Scene, fault: Fault) -> None:
         """Over at once."""
@@ -130,6 +136,11 @@ async def throwing(
     """Throw one fault when its time comes, and end it when that comes, also when cancelled."""
     kind = kinds[fault.kind]
     await asyncio.sleep(max(0.0, began_s + fault.at_s - time.monotonic()))
+    try:
+        await kind.prepare(scene, fault)
+    except IN_THE_WAY as error:
+        thrown.missed.append(f"{fault}: {error}")
+        return
     number = history.fault(fault.kind, target=fault.target, lost=kind.lost(fault))
     try:
         try:

@@ -63,7 +63,7 @@ def draw(seed: int, kinds: Sequence[str], *, sale_id: str, shop_url: str | None 
 def _sale(chance: random.Random, sale_id: str, shop_url: str | None) -> SaleDefinition:
     asks_shop = chance.random() < 0.5
     validator = (
-        Validator(kind="http", url=shop_url, timeout_ms=500)
+        Validator(kind="http", url=shop_url, timeout_ms=1000)
         if asks_shop and shop_url is not None
         else Validator(kind="simulated", decline_share=_DECLINED, seed=chance.randrange(1_000))
     )

@@ -5,6 +5,7 @@ written to each log meanwhile. One that held leaves nothing.
 """
 
 import asyncio
+import contextlib
 import shutil
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import aiohttp
 import msgspec
 
 from fairline.runtime.services import cancelled
@@ -79,6 +81,7 @@ async def play(world: World, plan: Plan, folder: Path) -> Result:
     except (finals.FinalsError, TimeoutError) as error:
         result.trouble.append(f"the end cannot be read: {error!r}")
     result.took_s = time.monotonic() - began
+    await _close(world, plan)
     if result.held:
         shutil.rmtree(folder)
     else:
@@ -121,6 +124,10 @@ async def _play(world: World, plan: Plan, history: Recorder, result: Result, *, 
         lacking = await world.until_whole(within_s=max(1.0, deadline - time.monotonic()))
         result.trouble += [f"not healed: {', '.join(lacking)}"] if lacking else []
         left = await bystander.at_rest(within_s=max(1.0, deadline - time.monotonic()))
+        if any(KINDS[fault.kind].lost(fault) != "none" for fault in plan.faults):
+            # D5: who comes back with an outcome that Redis has forgotten stands in line once more.
+            await surge.ask_all(within_s=max(1.0, deadline - time.monotonic()))
+            left = await bystander.at_rest(within_s=max(1.0, deadline - time.monotonic()))
         history.rest(rested=not left)
         result.trouble += [f"not at rest: {left}"] if left else []
         result.trouble += [f"{surge.waiting} buyers were not told an outcome"] if surge.waiting else []
@@ -141,6 +148,16 @@ async def _contents(world: World, sale_id: str) -> finals.Finals:
             if not contents.redis.outbox:
                 break
     return contents
+
+
+async def _close(world: World, plan: Plan) -> None:
+    """End the sale, which was judged, so that the rounds to come do not serve it too."""
+    with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=READS_WITHIN_S)) as session:
+            url = f"{world.around('gateway')}/admin/sales/{plan.sale.sale_id}/end"
+            headers = {"Authorization": f"Bearer {world.operator_key}"}
+            async with session.post(url, json={}, headers=headers):
+                pass
 
 
 async def _thrown(plan: Plan, scene: Scene, history: Recorder, thrown: Thrown, *, began_s: float) -> list[str]:

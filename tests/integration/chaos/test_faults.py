@@ -244,15 +244,14 @@ async def test_a_redis_that_is_rolled_back_has_forgotten_the_last_second_and_no_
     redis = connect(scene.world.around("redis"), name="test", timeout_s=10)
     replid = (await redis.info("replication"))["master_replid"]
     await redis.set("breaker:before", 1)
-    breaking = asyncio.create_task(
-        KINDS["redis"].begin(scene, rollback := Fault(kind="redis", target="rollback", amount=1))
-    )
-    copy = scene.world.folder.path / "redis" / "breaker-copy"
-    await eventually(copy.exists)
+    rollback, how = Fault(kind="redis", target="rollback", amount=1), KINDS["redis"]
+    preparing = asyncio.create_task(how.prepare(scene, rollback))
+    await eventually((scene.world.folder.path / "redis" / "breaker-copy").exists)
     await asyncio.sleep(0.2)
     await redis.set("breaker:after", 1)
-    await breaking
-    await KINDS["redis"].end(scene, rollback)
+    await preparing
+    await how.begin(scene, rollback)
+    await how.end(scene, rollback)
     assert await redis.exists("breaker:before") == 1
     assert await redis.exists("breaker:after") == 0
     assert (await redis.info("replication"))["master_replid"] != replid
