@@ -19,11 +19,13 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 from websockets.typing import Subprotocol
 
 from fairline.frames import SUBPROTOCOL, ByeFrame, CloseCode, TicketFrame
-from fairline.states import TERMINAL, State
+from fairline.runtime.services import cancelled
+from fairline.states import TERMINAL, SaleState, State
 from loadtest.recorder import Recorder
 
 ANSWER_WITHIN_S: Final = 5.0
 LONGEST_PAUSE_S: Final = 2.0
+SHOWS_UP_WITHIN_S: Final = 2.0
 LOST: Final = 1006
 _LATER: Final = frozenset({0, 425, 429, 502, 503, 504})
 NO_TICKET: Final = 404
@@ -46,11 +48,12 @@ class Buyer:
 
 @dataclass
 class Held:
-    """A ticket as its buyer knows it."""
+    """A ticket as its buyer knows it. ``epoch`` is the latest in which its buyer has shown up."""
 
     ticket_id: str
     token: str
     state: str
+    epoch: int
     refused: str = ""  # why it will never hear more
 
     @property
@@ -75,6 +78,7 @@ class Surge:
         self._notifiers = notifiers
         self._session: aiohttp.ClientSession | None = None
         self._until_s = 0.0
+        self._showing_up: set[asyncio.Task[int]] = set()
 
     async def __aenter__(self) -> Self:
         # A connection a request: buyers are many, and a lost connection must lose one request.
@@ -103,9 +107,12 @@ class Surge:
         """Everybody comes, and stays until the end is told, at most so long."""
         began = time.monotonic()
         self._until_s = began + within_s
-        async with asyncio.TaskGroup() as group:
-            for buyer in self._buyers:
-                group.create_task(self._buy(buyer, began + buyer.at_s))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for buyer in self._buyers:
+                    group.create_task(self._buy(buyer, began + buyer.at_s))
+        finally:
+            await cancelled(*self._showing_up)
 
     async def ask_all(self, *, within_s: float) -> None:
         """Everybody asks the status once more, so that it can be compared with what was told before."""
@@ -141,7 +148,9 @@ class Surge:
             return None
         if said.get("token") is None:
             return None  # the buyer's live ticket, which another request holds
-        return self.held.setdefault(said["ticket_id"], Held(said["ticket_id"], said["token"], said["state"]))
+        return self.held.setdefault(
+            said["ticket_id"], Held(said["ticket_id"], said["token"], said["state"], said["epoch"])
+        )
 
     async def _leave(self, held: Held, after_s: float) -> None:
         await asyncio.sleep(after_s)
@@ -262,13 +271,26 @@ class Surge:
                     held.state = frame.state
                 elif isinstance(frame, ByeFrame):
                     pause_s = frame.retry_after_ms / 1000
+                elif frame.state != SaleState.RECOVERING and frame.epoch > held.epoch:
+                    held.epoch = frame.epoch
+                    task = asyncio.create_task(self._show_up(held), name=f"show up {held.ticket_id}")
+                    self._showing_up.add(task)
+                    task.add_done_callback(self._showing_up.discard)
         except (ConnectionClosed, TimeoutError):
             pass
         return pause_s
 
+    async def _show_up(self, held: Held) -> int:
+        """The sale was rebuilt: only whoever asks is taken to be there (D3)."""
+        await asyncio.sleep(random.uniform(0, SHOWS_UP_WITHIN_S))
+        return await self._status(held, 0, again=True)
+
 
 class _Progress(msgspec.Struct, tag="progress"):
-    """Not looked into here; the history keeps it."""
+    """What of it is looked into here; the history keeps it all."""
+
+    state: str
+    epoch: int
 
 
 _frame: Final = msgspec.json.Decoder(TicketFrame | ByeFrame | _Progress).decode
