@@ -115,10 +115,14 @@ class Gateway:
 
         return show_document
 
+    def leave(self) -> None:
+        """Say that this copy goes: not ready any more, and each answer is the last of its connection."""
+        self.health.draining = True
+
     async def run(self, stopping: asyncio.Event) -> None:
         """As a service: when stopping, finish the joins in hand."""
         await stopping.wait()
-        self.health.draining = True
+        self.leave()
         await self.joins.batcher.drain()
         await self.tickets.leaving.drain()
 
@@ -140,6 +144,11 @@ async def start(settings: GatewaySettings) -> None:
             gateway.app, host=settings.host, port=settings.port, drain_s=settings.drain_s, protocol=gateway.protocol
         )
         logs.get(__name__).info("serving", host=settings.host, port=settings.port)
-        await run([server, gateway, gateway.tallies, gateway.records], drain_s=settings.drain_s)
+        await run(
+            [server, gateway, gateway.tallies, gateway.records],
+            drain_s=settings.drain_s,
+            linger_s=settings.linger_s,
+            leaving=gateway.leave,
+        )
     finally:
         await redis.aclose()

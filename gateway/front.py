@@ -27,6 +27,8 @@ _ELSEWHERE: Final = "(none)"  # the route of an address that is none: names from
 _JOIN_ROUTE: Final = "/sales/{sale_id}/tickets"
 _JOIN: Final = re.compile(r"/sales/([^/]+)/tickets")
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# While this copy leaves: the client goes to another with its next request, instead of meeting a closed connection.
+_LAST: Final = (b"connection", b"close")
 
 Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -74,6 +76,8 @@ class Front:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message["headers"], *added]
+                if self._health.draining:
+                    headers.append(_LAST)
                 if not any(name == b"content-security-policy" for name, _ in headers):
                     headers.append(POLICY)
                 message = {**message, "headers": headers}

@@ -49,6 +49,9 @@ class GatewaySettings(
     body_timeout_s: float = Field(5.0, ge=0.1, le=60, description="how long a request's body may take")
     acknowledge_s: float = Field(10.0, ge=0.1, le=60, description="how long open and stock wait for Postgres")
     order_service_timeout_s: float = Field(2.0, ge=0.1, le=30, description="wait for the order service's answer")
+    linger_s: float = Field(
+        2.0, ge=0, le=60, description="after SIGTERM: time to serve on, so that a balancer turns away first"
+    )
     cors_origins: Origins = Field("", description="exact origins of other sites' pages, by commas")
 
     @field_validator("operator_key")

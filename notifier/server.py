@@ -40,6 +40,7 @@ MAX_QUEUE: Final = 2
 BACKLOG: Final = 4096
 LIFE_SPREAD: Final = 0.2
 DRAIN_SHARE: Final = 0.8  # of drain_s; the rest is for cutting what is left
+RECONNECTS_A_SECOND: Final = 1_000  # of one copy's clients: half of what another can take besides its work
 CHUNK: Final = 500
 MINUTE_S: Final = 60.0
 
@@ -119,8 +120,9 @@ class NotifierServer:
     async def _drain(self, server: Server) -> None:
         self._draining()
         server.close(close_connections=False)
-        spread_ms = round(self._settings.reconnect_spread_s * 1000)
         connections = list(server.all_connections)
+        spread_s = min(self._settings.reconnect_spread_s, len(connections) / RECONNECTS_A_SECOND)
+        spread_ms = round(spread_s * 1000)
         logs.get(__name__).info("draining", connections=len(connections))
         for at, connection in enumerate(connections):
             if isinstance(connection, TicketConnection):

@@ -27,7 +27,9 @@ class NotifierSettings(ProcessSettings, RedisSettings, TokenSettings, ListenSett
     ping_timeout_s: float = Field(20.0, gt=0, le=600, description="time for a client to answer a ping")
     connection_life_s: float = Field(3_600.0, gt=0, le=86_400, description="longest life, spread by a fifth each way")
     done_grace_s: float = Field(1.0, ge=0, le=60, description="from the final ticket frame to the close")
-    reconnect_spread_s: float = Field(5.0, ge=0, le=300, description="clients sent away come back spread over this")
+    reconnect_spread_s: float = Field(
+        5.0, ge=0, le=300, description="clients sent away, 1,000 a second, come back within this"
+    )
     messages_per_min: int = Field(60, ge=1, le=6_000, description="a client that sends more is closed")
 
     slow_limit_s: float = Field(10.0, gt=0, le=600, description="a client that has not read for so long is closed")

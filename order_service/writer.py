@@ -95,8 +95,9 @@ class Writer:
         self._counted: dict[tuple[str, int, int], Record] = {}  # with failed attempts in Postgres
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Work until stopping; what is in hand is finished first."""
+        """Work until stopping; what is in hand is finished first. Then leave the group: others take over at once."""
         await loop(self.run_once, stopping, idle_s=0, later=LATER, name=type(self._handler).__name__)
+        await self._reader.close()
 
     async def run_once(self) -> int:
         """One round; how many records it finished. Raises ``UnavailableError`` when it is to be repeated."""

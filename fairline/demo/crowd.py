@@ -75,7 +75,7 @@ class Crowd:
         self._path = f"{urlsplit(gateway_urls[0]).path.rstrip('/')}/sales/{scenario.sale_id}/tickets"
         self._connections = connections
         self._give_up_s = give_up_s
-        self._ear = Ear(self.log, sockets=_sockets_we_may_open())
+        self._ear = Ear(self.log, sockets=_sockets_we_may_open(), elsewhere=self._socket)
         self._following: set[asyncio.Task[None]] = set()
 
     async def play(self) -> None:

@@ -92,10 +92,14 @@ class _Wire(asyncio.Protocol):
 
 
 class Connection:
-    """One connection; opened when first used and again after it was lost, then to the next of the servers given."""
+    """One connection; opened when first used and again after it was lost, then to the next of the servers given.
+
+    A server that refuses the connection is passed over, as browsers do where a name has several addresses.
+    """
 
     def __init__(self, *urls: str) -> None:
         self._servers = cycle([urlsplit(url) for url in urls])
+        self._known = len(urls)
         self._authority = b""
         self._wire: _Wire | None = None
 
@@ -113,16 +117,27 @@ class Connection:
 
     async def _ask(self, head: bytes, body: bytes = b"") -> Answer:
         if self._wire is None or self._wire.closed:
-            server, loop = next(self._servers), asyncio.get_running_loop()
-            self._authority = server.netloc.encode()
             async with asyncio.timeout(ANSWER_WITHIN_S):
-                _, self._wire = await loop.create_connection(_Wire, server.hostname or "127.0.0.1", server.port or 80)
+                self._wire = await self._connected()
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 return await self._wire.ask(b"%bHost: %b\r\n\r\n%b" % (head, self._authority, body))
         except BaseException:
             self._wire.close()  # a late answer must not be taken for that of the next request
             raise
+
+    async def _connected(self) -> _Wire:
+        for left in reversed(range(self._known)):
+            server, loop = next(self._servers), asyncio.get_running_loop()
+            self._authority = server.netloc.encode()
+            try:
+                _, wire = await loop.create_connection(_Wire, server.hostname or "127.0.0.1", server.port or 80)
+            except ConnectionRefusedError:
+                if not left:
+                    raise
+            else:
+                return wire
+        raise ConnectionError("no server was given")
 
     def close(self) -> None:
         """A second call is fine."""

@@ -8,6 +8,7 @@ is decoded once.
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
@@ -143,10 +144,21 @@ def _seen(opened: "asyncio.Future[None]") -> None:
 
 
 class Ear:
-    """Everybody's sockets: how many handshakes at a time, how many sockets at all."""
+    """Everybody's sockets: how many handshakes at a time, how many sockets at all.
 
-    def __init__(self, log: Log, *, handshakes: int = 64, sockets: int = 8_000) -> None:
+    Whoever was sent away or cut off listens ``elsewhere`` next, as a balancer in front would have it.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        *,
+        handshakes: int = 64,
+        sockets: int = 8_000,
+        elsewhere: Callable[[str], str] = lambda url: url,
+    ) -> None:
         self._log = log
+        self._elsewhere = elsewhere
         self._handshakes = asyncio.Semaphore(handshakes)
         self._sockets = asyncio.Semaphore(sockets)
 
@@ -161,6 +173,7 @@ class Ear:
                 if (code == CloseCode.NOT_FOUND and await self._ask(held) == _NO_SUCH_TICKET) or code in _NOT_AGAIN:
                     held.trouble.append(f"the socket was closed with {code}")
                     return
+                held.ws_url = self._elsewhere(held.ws_url)
                 failures = failures + 1 if pause_s is None else 0
                 longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**failures)
                 await asyncio.sleep(pause_s if pause_s is not None else random.uniform(0, longest_s))  # noqa: S311

@@ -20,6 +20,7 @@ from fairline.local.servers import Addresses
 _OWN = ("FAIRLINE_PROVIDER", "FAIRLINE_DATA", "FAIRLINE_KAFKA_ADVERTISED", "FAIRLINE_KAFKA_JARS")
 _PROVIDERS = ("REDIS", "POSTGRES", "KAFKA", "JAVA")
 _FEWEST_S_TO_DRAIN = "3"
+_NO_BALANCER = "0"  # so nobody to linger for
 # Longer than draining takes, and short enough that servers and services together are gone within 10 s.
 _STOP_WITHIN_S = 4.5
 _MOST_COPIES = 16
@@ -158,7 +159,13 @@ def environment(
     }
     # Python would otherwise look for modules in the data folder first, which has folders named like some.
     always = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
-    return {"FAIRLINE_DRAIN_S": _FEWEST_S_TO_DRAIN, **passed, **always, **ours}
+    return {
+        "FAIRLINE_DRAIN_S": _FEWEST_S_TO_DRAIN,
+        "FAIRLINE_GATEWAY_LINGER_S": _NO_BALANCER,
+        **passed,
+        **always,
+        **ours,
+    }
 
 
 def program(copy: Copy, *, env: Mapping[str, str], ports: Mapping[str, int], operator_key: str, cwd: Path) -> Program:

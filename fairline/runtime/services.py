@@ -2,6 +2,8 @@
 
 A process owns a few services. Each runs until ``stopping`` is set, then finishes what is in hand. What is not done
 after ``drain_s`` is cancelled. The first one to fail stops the others, and the process exits non-zero.
+
+Who is sent work by a balancer lingers first: it says that it leaves, and serves on until nobody sends it anything more.
 """
 
 import asyncio
@@ -115,12 +117,23 @@ class Endless:
             await cancelled(working)
 
 
-async def run(services: Sequence[Service], *, drain_s: float, stopping: asyncio.Event | None = None) -> None:
-    """Run them all until SIGTERM or SIGINT (or ``stopping``); raises the error of the first that failed."""
-    stopping = stopping or asyncio.Event()
+async def run(
+    services: Sequence[Service],
+    *,
+    drain_s: float,
+    stopping: asyncio.Event | None = None,
+    linger_s: float = 0.0,
+    leaving: Callable[[], None] = lambda: None,
+) -> None:
+    """Run them all until SIGTERM or SIGINT (or ``stopping``); raises the error of the first that failed.
+
+    At a signal ``leaving`` is called, and all goes on for ``linger_s``; a second signal ends that wait.
+    """
+    stopping, asked = stopping or asyncio.Event(), asyncio.Event()
     signals = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signals.add_signal_handler(number, stopping.set)
+        signals.add_signal_handler(number, lambda: stopping.set() if asked.is_set() else asked.set())
+    lingering = asyncio.create_task(_linger(asked, stopping, linger_s, leaving), name="lingering")
     tasks = [asyncio.create_task(service.run(stopping), name=type(service).__name__) for service in services]
     stop = asyncio.create_task(stopping.wait(), name="stopping")
     try:
@@ -133,9 +146,17 @@ async def run(services: Sequence[Service], *, drain_s: float, stopping: asyncio.
         results = await asyncio.gather(*tasks, return_exceptions=True)
     finally:
         stop.cancel()
+        lingering.cancel()
         for number in (signal.SIGTERM, signal.SIGINT):
             signals.remove_signal_handler(number)
         await cancelled(*tasks)  # where this call is itself cancelled, nothing may go on without its owner
     for result in results:
         if isinstance(result, Exception):
             raise result
+
+
+async def _linger(asked: asyncio.Event, stopping: asyncio.Event, linger_s: float, leaving: Callable[[], None]) -> None:
+    await asked.wait()
+    leaving()
+    await pause(stopping, linger_s)
+    stopping.set()

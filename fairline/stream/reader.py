@@ -35,7 +35,8 @@ COMMIT_S: Final = 5.0
 CLOSE_S: Final = 2.0
 REQUEST_TIMEOUT_S: Final = 10.0
 SESSION_S: Final = 6.0  # how long a killed member keeps its partitions; a broker takes no less by default
-HEARTBEATS: Final = 3  # a session
+HEARTBEATS: Final = 3  # a session, at least
+HEARTBEAT_S: Final = 0.5  # also how late members learn that another came or went, and until then nobody reads its share
 FETCH_WAIT_S: Final = 0.2  # a broker holds an empty fetch so long, and with it news for a partition just resumed
 SLICE_S: Final = 0.2  # between two looks at the clock while waiting
 
@@ -222,7 +223,7 @@ class EventReader:
             auto_offset_reset="earliest",
             request_timeout_ms=round(REQUEST_TIMEOUT_S * 1000),
             session_timeout_ms=round(self._session_s * 1000),
-            heartbeat_interval_ms=round(self._session_s * 1000 / HEARTBEATS),
+            heartbeat_interval_ms=round(min(HEARTBEAT_S, self._session_s / HEARTBEATS) * 1000),
             fetch_max_wait_ms=round(FETCH_WAIT_S * 1000),
         )
         consumer.subscribe(self._topics, listener=_Moves(self))

@@ -3,8 +3,10 @@
 import asyncio
 import signal
 import sys
+from functools import partial
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.support.gateway import TOKEN_KEYS, Api, a_gateway, free_port
@@ -156,4 +158,31 @@ async def test_the_process_stops_when_it_is_asked_to(redis_url: str, number: sig
 
     await eventually(serving)
     process.send_signal(number)
+    assert await asyncio.wait_for(process.wait(), 30) == 0
+
+
+async def test_a_gateway_that_leaves_serves_on_and_sends_its_clients_elsewhere(redis_url: str) -> None:
+    settings = process_settings(redis_url) | {
+        "OPERATOR_KEY": "fl_0123456789abcdefghijklmnopqrstuvwx",
+        "GATEWAY_LINGER_S": "60",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", env={f"FAIRLINE_{name}": value for name, value in settings.items()}
+    )
+    at = f"http://127.0.0.1:{settings['PORT']}"
+
+    async def ready(status: int) -> bool:
+        async with session.get(f"{at}/readyz") as answer:
+            return answer.status == status
+
+    async with aiohttp.ClientSession() as session:
+        await eventually(partial(ready, 200))
+        async with session.get(f"{at}/sales/none") as before:
+            assert (before.status, before.headers.get("connection")) == (404, None)
+        process.send_signal(signal.SIGTERM)
+        await eventually(partial(ready, 503))
+        for _ in range(2):  # on the old connection, and on a new one
+            async with session.get(f"{at}/sales/none") as leaving:
+                assert (leaving.status, leaving.headers["connection"]) == (404, "close")
+    process.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(process.wait(), 30) == 0

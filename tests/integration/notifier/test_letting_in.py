@@ -17,7 +17,7 @@ from tests.support.listeners import WAIT_S, Listener, RunningNotifier, a_notifie
 from tests.support.sale import SaleDriver
 from tests.support.stack import eventually
 
-OTHER_KEYS = "first:ffffffffffffffffffffffffffffffff"
+OTHER_KEYS = "first:fedcba9876543210fedcba9876543210"
 UNKNOWN_KEYS = "second:0123456789abcdef0123456789abcdef"
 
 
@@ -226,7 +226,7 @@ async def test_stopping_says_when_to_come_back_and_closes(sale: SaleDriver, redi
             await each.ticket()
         notifier.stopping.set()
         byes = [await each.hear(lambda frame: frame["type"] == "bye") for each in listeners]
-        assert all(0 <= bye["retry_after_ms"] <= 3000 for bye in byes)
+        assert all(0 <= bye["retry_after_ms"] <= 12 for bye in byes), "so few need not wait"
         assert len({bye["retry_after_ms"] for bye in byes}) > 1
         assert [await each.closed() for each in listeners] == [CloseCode.GOING_AWAY] * 12
         async with asyncio.timeout(WAIT_S):

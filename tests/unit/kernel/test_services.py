@@ -152,6 +152,21 @@ async def test_a_signal_stops_the_process_and_the_handlers_are_taken_back(number
     assert signal.getsignal(number) in {before, signal.SIG_DFL, signal.default_int_handler}
 
 
+async def test_who_lingers_says_so_and_serves_on_until_the_time_is_over_or_a_second_signal_comes() -> None:
+    stopping, leaving = asyncio.Event(), asyncio.Event()
+    before = signal.getsignal(signal.SIGTERM)
+    worker = Worker(_until_stopped)
+    running = asyncio.create_task(run([worker], drain_s=A_WHILE_S, stopping=stopping, linger_s=60, leaving=leaving.set))
+    await eventually(lambda: signal.getsignal(signal.SIGTERM) != before)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(leaving.wait(), 5)
+    assert not stopping.is_set()
+    assert not worker.ended
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, 5)
+    assert worker.ended
+
+
 async def test_the_first_service_to_fail_stops_the_others_and_its_error_is_raised() -> None:
     other = Worker(_until_stopped)
     with pytest.raises(OSError, match="broken"):

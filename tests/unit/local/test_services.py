@@ -47,6 +47,7 @@ def test_what_the_user_set_reaches_the_services_and_the_stacks_own_settings_do_n
     assert ours == {
         "FAIRLINE_ADMISSION_LEASE_MS",
         "FAIRLINE_DRAIN_S",
+        "FAIRLINE_GATEWAY_LINGER_S",
         "FAIRLINE_REDIS_URL",
         "FAIRLINE_KAFKA",
         "FAIRLINE_POSTGRES_DSN",
