@@ -1,9 +1,9 @@
 """What a rolling restart costs buyers: ``python -m loadtest.rolling [--rate 40] [--seconds 60] [--rounds 1]``.
 
 Starts a stack of its own with two copies of every service and plays the same load on it in turns: in calm, and while
-its eight processes are replaced one at a time (SIGTERM, its end, its successor ready, the next one), round and round until
-the load is over. Each sale is judged by the eight invariants. Absolute times are this machine's; the ratio of the two
-lines, from one run, travels, if nothing else runs on the machine.
+its eight processes are replaced one at a time (SIGTERM, its end, its successor ready, the next one), round and round,
+until the load is over. Each sale is judged by the eight invariants. Absolute times are this machine's; the ratio of the
+two lines, from one run, travels, if nothing else runs on the machine.
 """
 
 import argparse
