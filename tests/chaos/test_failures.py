@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidHandshake
 
 from fairline.sale import Validator
 from fairline.states import State
-from tests.support.admission import Shop
+from tests.support.admission import Shop, a_shop
 from tests.support.failures import CALLS, FAILURES, NO_ANSWER, Failure
 from tests.support.listeners import Listener
 from tests.support.sale import a_name
@@ -166,6 +166,13 @@ async def lacks(stack: FullStack) -> dict[str, set[str]]:
             if what := await missing(stack, name):
                 found.setdefault(name.partition("-")[0], set()).update(what)
     return found
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[Shop]:
+    """One that sells to everybody, while it answers."""
+    async with a_shop() as shop:
+        yield shop
 
 
 @pytest.mark.timeout(300)
