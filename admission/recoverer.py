@@ -76,6 +76,7 @@ class Recoverer:
         halted = {sale_id: sale for sale_id, sale in there.items() if sale.fence not in {instance, ANY_FENCE}}
         for sale_id in there:
             self._metrics.halted.labels(sale_id).set(sale_id in halted)
+            self._metrics.recovered.labels(sale_id)  # at zero, so that an alert sees the first time
         at_once = asyncio.Semaphore(AT_ONCE)
         return sum(await asyncio.gather(*(self._recover(sale_id, sale, at_once) for sale_id, sale in halted.items())))
 
