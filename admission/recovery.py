@@ -109,6 +109,29 @@ class Recovery:
         assert self._rebuilt is not None  # noqa: S101 - one of the steps
         return self._rebuilt.what
 
+    async def rehearse(self) -> Counter[str]:
+        """What a rebuild would come to as things stand, without writing anything and without the sale in hand."""
+        self._ended = [each async for each in self._records.ended(self.sale_id)]
+        self._found = await self._look()
+        self.epoch = self._known.epoch
+        self._rebuilt = await self._work_out()
+        return self._rebuilt.what
+
+    @property
+    def free(self) -> dict[str, int]:
+        """Units of each sku that nobody has, as worked out."""
+        new = self._rebuilt
+        assert new is not None  # noqa: S101 - asked for after ``run`` or ``rehearse``
+        return {
+            sku: len(new.returned[sku]) + max(0, new.items[f"{sku}:high"] - new.items[f"{sku}:next"] + 1)
+            for sku in self._keys.skus
+        }
+
+    async def _work_out(self) -> Rebuilt:
+        found, known, ended, epoch = self._found, self._known, self._ended, self.epoch
+        # In a thread, because it takes seconds for some hundred thousand tickets, and other sales go on.
+        return await asyncio.to_thread(lambda: rebuild(found, known, ended, epoch=epoch))
+
     async def claim(self) -> bool:
         """Take the sale in hand; whether it was free. Registers a sale that Redis has lost."""
         with answering():
@@ -164,13 +187,12 @@ class Recovery:
             self._ended.append(each)
             if len(self._ended) % PART == 0:
                 await self._hold()
-        self._found = await self._look()
+        await self._hold()
+        self._found = await self._look(self._hold)
 
     async def refill(self) -> None:
         """Write all but what ``install`` writes."""
-        found, known, ended, epoch = self._found, self._known, self._ended, self.epoch
-        # In a thread, because it takes seconds for some hundred thousand tickets, and other sales go on.
-        self._rebuilt = new = await asyncio.to_thread(lambda: rebuild(found, known, ended, epoch=epoch))
+        self._rebuilt = new = await self._work_out()
         at = {sku: index for index, sku in enumerate(self._keys.skus, 1)}
         kinds: list[Iterator[Any]] = [
             iter(new.tickets.items()),
@@ -242,7 +264,7 @@ class Recovery:
         with answering():
             return int(await self._redis.xlen(self._keys.outbox))
 
-    async def _look(self) -> Found:
+    async def _look(self, between: Callable[[], Awaitable[None]] | None = None) -> Found:
         keys, redis = self._keys, cast(Any, self._redis)
         tickets: dict[str, TicketRecord] = {}
         decode = msgspec.msgpack.Decoder(TicketRecord).decode
@@ -256,7 +278,8 @@ class Recovery:
             while True:
                 cursor, page = await redis.hscan(keys.tickets, cursor, count=PART)
                 tickets |= {ticket_id.decode(): decode(packed) for ticket_id, packed in page.items()}
-                await self._hold()
+                if between is not None:
+                    await between()
                 if not cursor:
                     break
         return Found(

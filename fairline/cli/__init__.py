@@ -25,6 +25,7 @@ COMMANDS = {
     "rate": "fairline.cli.sale:rate",
     "stock": "fairline.cli.sale:stock",
     "stats": "fairline.cli.sale:stats",
+    "recover": "fairline.cli.recover:recover",
     "reconcile": "fairline.cli.reconcile:reconcile",
     "dlt": "fairline.cli.dlt:dlt",
     "key": "fairline.cli.keys:key",

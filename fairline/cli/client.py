@@ -322,3 +322,18 @@ def _sentence(status: int, raw: bytes) -> str:
         return f"The gateway answered {status} without saying why."
     said = problem.detail or problem.title or f"The gateway answered {status}."
     return f"{said} ({problem.code})" if problem.code else said
+
+
+_ADMISSION_NEEDS: Final = ("FAIRLINE_REDIS_URL", "FAIRLINE_KAFKA", "FAIRLINE_ORDER_SERVICE_URL")
+
+
+def addresses_of_admission(data: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """The addresses of the stack that runs in the data folder; else those of the environment, which must be there."""
+    stack = running_stack(data)
+    if stack is not None:
+        values = (stack["redis_url"], stack["kafka"], stack["internal_urls"]["order_service"])
+        return dict(zip(_ADMISSION_NEEDS, values, strict=True))
+    missing = [name for name in _ADMISSION_NEEDS if name not in environ]
+    if missing:
+        raise CliError(f"No stack runs here, and the environment lacks {', '.join(missing)}.")
+    return {}

@@ -3,19 +3,16 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
 
 from fairline.cli import CliError
-from fairline.cli.client import running_stack
+from fairline.cli.client import addresses_of_admission
 from fairline.cli.output import show_json, show_rows
 from fairline.local.folder import DEFAULT
-
-_NEEDED: Final = ("FAIRLINE_REDIS_URL", "FAIRLINE_KAFKA", "FAIRLINE_ORDER_SERVICE_URL")
 
 
 class _Difference(msgspec.Struct):
@@ -54,7 +51,7 @@ def reconcile(
         json: Print JSON.
     """
     command = [sys.executable, "-m", "admission.reconcile", sale_id, *(["--repair"] if repair else [])]
-    environ = {**os.environ, **_addresses(running_stack(data), os.environ)}
+    environ = {**os.environ, **addresses_of_admission(data, os.environ)}
     done = subprocess.run(command, env=environ, capture_output=True, check=False)
     if done.returncode != 0:
         raise CliError(done.stderr.decode(errors="replace").strip() or "The comparison ended without a word.")
@@ -69,17 +66,6 @@ def reconcile(
     left = sum(each.done not in {"mended", "gone"} for each in found)
     if left:
         raise CliError(f"{sale_id}: {left} of {len(found)} differences remain.")
-
-
-def _addresses(stack: Mapping[str, Any] | None, environ: Mapping[str, str]) -> dict[str, str]:
-    """The addresses of a running stack; else those of the environment, which must be there."""
-    if stack is not None:
-        values = (stack["redis_url"], stack["kafka"], stack["internal_urls"]["order_service"])
-        return dict(zip(_NEEDED, values, strict=True))
-    missing = [name for name in _NEEDED if name not in environ]
-    if missing:
-        raise CliError(f"No stack runs here, and the environment lacks {', '.join(missing)}.")
-    return {}
 
 
 def _row(each: _Finding) -> tuple[object, ...]:

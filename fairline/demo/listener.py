@@ -207,6 +207,9 @@ class Ear:
             if wire.older.is_set() and not wire.over.done():
                 await asyncio.sleep(random.uniform(0, ASK_WITHIN_S))  # noqa: S311 - not all at the same moment
                 await self._ask(held)
+                if held.outcome is not None:  # as a page does: whatever the socket has still to say is older
+                    wire.close()
+                    return CloseCode.DONE
                 wire.older.clear()
         return wire.over.result()
 
@@ -219,7 +222,7 @@ class Ear:
                     answer = await connection.get(parts.path, token=held.token)
         except OSError:
             return 0
-        if answer.status == _OK:
+        if answer.status == _OK and held.outcome is None:  # asked before the end was told, it may say what was before
             said = status_of(answer.body)
             held.told.append(Told(time.monotonic(), "status", said.state, said.reason, said.units))
         return answer.status

@@ -151,9 +151,11 @@ function follow() {
 
 async function readTicket() {
   if (!mine.ticket || document.hidden) return;
+  const asked = mine.ticket.state;
   const answer = await call("GET", `${api}/tickets/${mine.ticket.ticket_id}`);
   trouble(answer);
-  if (answer.status === 200) take(answer.said);
+  // An answer to a question of before the end was told may say what was before it.
+  if (answer.status === 200) { if (!mine.ticket || asked === mine.ticket.state || !FINAL.has(mine.ticket.state)) take(answer.said); }
   else if (answer.status === 404 || answer.status === 401) lost("Your place could not be found any more. Please join again.");
   else if (answer.status === 410) lost("This sale is long over, and its places are in the archive. What you bought is yours; the shop knows of it.");
   if (!mine.ticket) return;
