@@ -72,7 +72,12 @@ def _admitted_out_of_turn(line: list[Held], seen: Seen) -> list[str]:
 
 
 def _place_grew(held: Held) -> list[str]:
-    """Within one connection: after a lost one, another copy of the notifier may know less for a moment."""
+    """Within one connection: after a lost one, another copy of the notifier may know less for a moment.
+
+    Not after a rebuild: whoever comes back late to an old place stands before those of the new epoch again (D4).
+    """
+    if held.epoch > 0:
+        return []
     for before, after in pairwise(held.places):
         if after.place > before.place and after.connection == before.connection:
             return [f"ticket {held.ticket_id} went from place {before.place} to {after.place}"]

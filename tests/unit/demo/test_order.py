@@ -71,6 +71,8 @@ def test_a_place_that_grows_is_a_fault_but_not_across_connections() -> None:
     assert order(e) == []
     e.log.tickets["ticket-5"].places.append(Place(4.0, 2, 10))
     assert any("from place 9 to 10" in fault for fault in order(e))
+    e.log.tickets["ticket-5"].arrival = 2**40 + 5
+    assert not any("from place" in fault for fault in order(e)), "in a sale that was rebuilt"
 
 
 def test_admissions_within_the_pace_are_no_fault() -> None:
