@@ -36,6 +36,7 @@ const REASONS = {
   cancelled: "The shop cancelled it.",
   not_enough_left: "There are fewer left than you asked for. You may join again and ask for fewer.",
 };
+const NOT_FOUND = "Your place could not be found any more. Please join again.";
 const REFUSALS = {
   already_bought: "You already have as many of these as one buyer may. Nothing more to do: your first order counts.",
   over_limit: "That is more than one buyer may have. Please choose fewer.",
@@ -46,11 +47,12 @@ const REFUSALS = {
   invalid_field: "Please check what you typed: 1 to 128 ordinary characters, no space at either end.",
 };
 
-let mine = store.read();         // { buyer, sku, quantity, fewer, key, ticket }
+let mine = store.read();         // { buyer, sku, quantity, fewer, key, ticket, proved }
 let sale = null;                 // the last public state of the sale
 let clock = 0;                   // what the server's clock is ahead of ours, ms
 let socket = null;
 let failures = 0;
+let farewell = "";               // what became of a ticket that is not there any more
 let timers = {};
 let said = { words: "", at: 0 };
 
@@ -151,12 +153,13 @@ function follow() {
 
 async function readTicket() {
   if (!mine.ticket || document.hidden) return;
-  const asked = mine.ticket.state;
+  const { state: asked, token } = mine.ticket;
   const answer = await call("GET", `${api}/tickets/${mine.ticket.ticket_id}`);
   trouble(answer);
   // An answer to a question of before the end was told may say what was before it.
   if (answer.status === 200) { if (!mine.ticket || asked === mine.ticket.state || !FINAL.has(mine.ticket.state)) take(answer.said); }
-  else if (answer.status === 404 || answer.status === 401) lost("Your place could not be found any more. Please join again.");
+  else if (answer.status === 401) refused(token);
+  else if (answer.status === 404) lost(NOT_FOUND);
   else if (answer.status === 410) lost("This sale is long over, and its places are in the archive. What you bought is yours; the shop knows of it.");
   if (!mine.ticket) return;
   if (FINAL.has(mine.ticket.state)) return mine.ticket.next_poll_s && later("ticket", jitter(mine.ticket.next_poll_s * 1000), readTicket);
@@ -170,6 +173,7 @@ function take(news) { // from status or WebSocket: the state is never older than
   if (news.readmitted_as) return readmitted({ ...was, ...news, ...news.readmitted_as });
   const same = was.state === "WAITING" && news.state === "WAITING";
   mine.ticket = { ...was, ...news, token: was.token };
+  delete mine.proved; // the token opens it
   if (same && was.position && news.position) mine.ticket.position = Math.min(was.position, news.position);
   if (news.state !== "WAITING") mine.ticket.position = null;
   mine.ticket.first = Math.max(mine.ticket.first ?? 0, mine.ticket.position ?? 0);
@@ -214,9 +218,18 @@ function settle() {
   if (mine.ticket.state === "RELEASED") later("ticket", jitter(1000), readTicket); // there may be a new ticket for it
 }
 
+function refused(token) { // its key was taken back: the request that made the ticket brings another one
+  if (mine.ticket?.token !== token) return;
+  if (!mine.key || mine.proved) return lost(NOT_FOUND);
+  mine = { ...mine, ticket: undefined, proved: true };
+  keep();
+  join();
+}
+
 function lost(words) { // the ticket is not there any more, or the token is not ours: start over
   mine = { buyer: mine.buyer };
   keep();
+  farewell = words;
   text("fault", words);
   draw();
 }
@@ -285,7 +298,7 @@ function draw() {
   if (draft) drawBefore();
   if (done && !ticket) {
     text("over-title", "This sale has ended");
-    text("over-words", "Thank you for coming. Nobody is let in any more.");
+    text("over-words", farewell || "Thank you for coming. Nobody is let in any more.");
     tell("This sale has ended", true);
   }
   if (sale && !ticket) drawForm();

@@ -46,6 +46,18 @@ async def open_sale(api: Api, stock: int = 3, **more: Any) -> SaleDriver:
     return await SaleDriver.opened(api.redis, {"seat": stock, "box": 1}, **more)
 
 
+async def spoil_the_token(tab: Tab, sale_id: str) -> None:
+    """As if the key that signed it was dropped."""
+    await tab.page.evaluate(
+        """name => {
+            const mine = JSON.parse(localStorage.getItem(name));
+            mine.ticket.token = mine.ticket.token.slice(0, -8) + "AAAAAAAA";
+            localStorage.setItem(name, JSON.stringify(mine));
+        }""",
+        f"fairline:{sale_id}",
+    )
+
+
 @asynccontextmanager
 async def a_visit(browser: Browser, api: Api, sale_id: str, **options: Any) -> AsyncIterator[Tab]:
     async with a_tab(browser, **options) as tab:
@@ -207,6 +219,52 @@ async def test_after_a_lost_websocket_the_page_connects_again(browser: Browser, 
             await eventually(lambda: len(tab.sockets) >= 2)
             await sale.admit()
             await tab.sees("It is your turn")
+
+
+async def test_whoever_shows_a_token_of_a_dropped_key_gets_another_one_by_the_same_request(
+    browser: Browser, house: House
+) -> None:
+    sale = await open_sale(house.api)
+    async with a_visit(browser, house.api, sale.id) as tab:
+        await join(tab)
+        mine = await ticket_id(tab)
+        await spoil_the_token(tab, sale.id)
+        await tab.page.reload()
+        await tab.sees("You are in line")
+        await sale.admit()
+        await tab.sees("It is your turn")
+        assert await ticket_id(tab) == mine
+        assert await sale.count("joined") == 1
+        tab.faults.clear()  # the browser tells of the 401
+
+
+async def test_a_token_that_nothing_brings_back_is_told_once(browser: Browser, house: House) -> None:
+    sale = await open_sale(house.api)
+    async with a_visit(browser, house.api, sale.id) as tab:
+        await join(tab)
+        refuse = {"status": 401, "json": {"code": "bad_token"}}
+        await tab.page.route(f"**/sales/{sale.id}/tickets/*", lambda route: route.fulfill(**refuse))
+        await tab.page.reload()
+        await tab.sees("Your place could not be found any more")
+        await expect(tab.page.locator("#go")).to_be_visible()
+        tab.faults.clear()
+
+
+async def test_c2_whoever_comes_back_after_the_archive_reads_that_what_was_bought_is_theirs(
+    browser: Browser, house: House
+) -> None:
+    sale = await open_sale(house.api)
+    async with a_visit(browser, house.api, sale.id) as tab:
+        await join(tab)
+        await tab.page.goto("about:blank")
+        await sale.change("end")
+        await sale.close()
+        archived = {"status": 410, "json": {"code": "archived"}}
+        await tab.page.route(f"**/sales/{sale.id}/tickets/*", lambda route: route.fulfill(**archived))
+        await tab.page.goto(f"{house.api.url}/room/{sale.id}")
+        await tab.sees("This sale has ended")
+        await tab.sees("What you bought is yours")
+        tab.faults.clear()
 
 
 async def test_leaving_asks_first(browser: Browser, house: House) -> None:
