@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from fairline.cli import CliError
 from fairline.cli.client import DeadLetterRow, LetterAct, Operator, Reply
 from fairline.cli.output import ASKING, Asking, show_json, show_pairs, show_rows
 
@@ -70,11 +71,15 @@ def discard(letter_ids: Ids, /, *, reason: Reason = "", asking: Asking = ASKING)
 
 
 def _act(act: LetterAct, letter_ids: list[str], reason: str, asking: Asking) -> None:
-    """One after the other; the first refusal ends it, and what was done before it is printed."""
+    """One after the other; the first refusal ends it and names its letter; what was done before it is printed."""
 
     async def each(operator: Operator) -> None:
         for letter_id in letter_ids:
-            _show(await operator.handle(letter_id, act, reason), asking)
+            try:
+                done = await operator.handle(letter_id, act, reason)
+            except CliError as error:
+                raise CliError(f"{letter_id}: {error}") from None
+            _show(done, asking)
 
     asking.ask(each)
 

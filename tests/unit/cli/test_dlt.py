@@ -64,9 +64,9 @@ async def test_each_act_is_a_call_for_each_letter_with_the_reason(gateway: FakeG
         assert gateway.last == ("POST", f"/admin/dead-letters/b/{act}", {"reason": "they called"})
 
 
-async def test_a_refusal_ends_it_and_what_was_done_before_is_printed(gateway: FakeGateway) -> None:
+async def test_a_refusal_ends_it_names_its_letter_and_what_was_done_before_is_printed(gateway: FakeGateway) -> None:
     refusal = {"code": "order_failed", "detail": "Readmit."}
     gateway.answers = [(200, ROW | {"id": "a", "state": "replayed"}), (409, refusal)]
     ran = await fairline("dlt", "replay", "a", "b", "c")
-    assert (ran.code, ran.out, ran.err) == (1, "a is replayed.\n", "Readmit. (order_failed)\n")
+    assert (ran.code, ran.out, ran.err) == (1, "a is replayed.\n", "b: Readmit. (order_failed)\n")
     assert len(gateway.calls) == 2
