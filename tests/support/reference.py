@@ -64,12 +64,10 @@ def properties(service: str) -> Mapping[str, tuple[Mapping[str, Any], bool]]:
 
 
 def metrics() -> Iterator[str]:
-    """Every metric of the catalogue, with who counts it: whoever's source names it."""
+    """Every metric of the catalogue, with who counts it: whoever's source, or what it takes of ours, names it."""
     yield "| metric | kind | labels | counted by | meaning |"
     yield "|---|---|---|---|---|"
-    sources = {
-        service: "\n".join(path.read_text() for path in sorted((ROOT / service).rglob("*.py"))) for service in _SERVICES
-    }
+    sources = {service: _source(service) for service in _SERVICES}
     for attribute, metric in vars(Metrics()).items():
         if attribute == "registry":
             continue
@@ -77,8 +75,17 @@ def metrics() -> Iterator[str]:
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels = ", ".join(f"`{label}`" for label in metric._labelnames) or "none"
         used = re.compile(rf"metrics\.{attribute}\b")
-        who = ", ".join(service for service, source in sources.items() if used.search(source)) or "nobody yet"
+        counting = [service for service, source in sources.items() if used.search(source)]
+        who = "all" if len(counting) == len(_SERVICES) else ", ".join(counting) or "nobody yet"
         yield f"| `{name}` | {family.type} | {labels} | {who} | {family.documentation} |"
+
+
+def _source(service: str) -> str:
+    """What a service's own modules say, and those of ``fairline.runtime`` that they import."""
+    own = "\n".join(path.read_text() for path in sorted((ROOT / service).rglob("*.py")))
+    runtime = ROOT / "fairline" / "runtime"
+    taken = sorted(set(re.findall(r"^from fairline\.runtime\.(\w+) import", own, re.MULTILINE)))
+    return "\n".join([own, *((runtime / f"{name}.py").read_text() for name in taken)])
 
 
 def _default(field: Mapping[str, Any], *, needed: bool) -> str:
