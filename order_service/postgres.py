@@ -21,6 +21,8 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 CLOSE_S: Final = 2.0
 # SQLSTATE classes that mean the data itself: data exception, integrity constraint violation (V6).
 _NEVER: Final = ("22", "23")
+# The last one is the driver's, of a connection that a cancellation left in the middle of something.
+_AWAY: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 class RefusedError(Exception):
@@ -43,7 +45,7 @@ class Postgres:
             pool = await self._ready()
             async with pool.acquire(timeout=self._settings.acquire_timeout_ms / 1000) as connection:
                 yield connection
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (*_AWAY, OSError, TimeoutError) as error:
             if is_never(error):
                 raise RefusedError(f"{type(error).__name__}: {error}") from error
             raise UnavailableError(f"Postgres: {error!r}") from error
@@ -72,7 +74,7 @@ class Postgres:
         try:
             async with asyncio.timeout(CLOSE_S):
                 await pool.close()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        except (*_AWAY, OSError, TimeoutError):
             pool.terminate()
 
     async def _ready(self) -> Pool:

@@ -117,18 +117,14 @@ class Watch:
         self._keys = SaleKeys(sale_id, skus)
         self._dsn = postgres_dsn
         self._redis: Redis = connect(redis_url, name="fairline-demo")
-        self._postgres: asyncpg.Connection | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        await self._connected()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
         await self._redis.aclose()
-        if self._postgres is not None:
-            await self._postgres.close()
 
     async def start(self) -> None:
         """Begin to sample; when it comes back, nothing that moves is missed."""
@@ -150,10 +146,13 @@ class Watch:
 
     async def rows(self) -> list[Row]:
         """Every unit sold, from the view that shops read."""
-        postgres = await self._connected()
-        found = await postgres.fetch(
-            "SELECT sku, unit, buyer_id, ticket_id FROM sold WHERE sale_id = $1", self._keys.sale_id
-        )
+        postgres = await self._connect()
+        try:
+            found = await postgres.fetch(
+                "SELECT sku, unit, buyer_id, ticket_id FROM sold WHERE sale_id = $1", self._keys.sale_id
+            )
+        finally:
+            await postgres.close()
         return [Row(row["sku"], row["unit"], row["buyer_id"], str(row["ticket_id"])) for row in found]
 
     async def redis(self) -> RedisView:
@@ -198,19 +197,24 @@ class Watch:
                 self.seen.samples.append(Sample(time.monotonic(), in_flight, _counts(counts, self._keys.skus)))
             await asyncio.sleep(REDIS_EVERY_S)
 
-    async def _connected(self) -> asyncpg.Connection:
-        if self._postgres is None or self._postgres.is_closed():
-            self._postgres = await asyncpg.connect(self._dsn, timeout=10, command_timeout=10)
-        return self._postgres
+    async def _connect(self) -> asyncpg.Connection:
+        """One for each use: a query that is cancelled in the middle leaves its connection to nobody."""
+        return await asyncpg.connect(self._dsn, timeout=10, command_timeout=10)
 
     async def _count_rows(self) -> None:
-        while True:
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                postgres = await self._connected()
-                count = await postgres.fetchval("SELECT count(*) FROM sold WHERE sale_id = $1", self._keys.sale_id)
-                if count != self.seen.rows:
-                    self.seen.rows, self.seen.last_row_s = count, time.monotonic()
-            await asyncio.sleep(POSTGRES_EVERY_S)
+        postgres: asyncpg.Connection | None = None
+        try:
+            while True:
+                with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                    if postgres is None or postgres.is_closed():
+                        postgres = await self._connect()
+                    count = await postgres.fetchval("SELECT count(*) FROM sold WHERE sale_id = $1", self._keys.sale_id)
+                    if count != self.seen.rows:
+                        self.seen.rows, self.seen.last_row_s = count, time.monotonic()
+                await asyncio.sleep(POSTGRES_EVERY_S)
+        finally:
+            if postgres is not None:
+                postgres.terminate()
 
 
 def _text(value: bytes | str) -> str:

@@ -3,8 +3,10 @@
 import asyncio
 import random
 
+import asyncpg
 import pytest
 
+from fairline.errors import UnavailableError
 from fairline.events import OrderConfirmed, OrderFailed
 from order_service.handling import Done
 from order_service.postgres import RefusedError
@@ -193,6 +195,14 @@ async def test_of_an_unreadable_order_with_a_readable_ticket_the_failure_is_told
     (told,) = [await desk.orders.give_up(record(value.encode()))]
     assert words([told]) == ["not_writable"]
     assert await desk.history(ticket) == "RELEASED not_writable"
+
+
+async def test_v6_a_connection_that_was_left_in_the_middle_is_later_and_not_the_end_of_the_process(desk: Desk) -> None:
+    with pytest.raises(UnavailableError, match="another operation"):
+        async with desk.postgres.transaction():
+            raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+    async with desk.postgres.connection() as connection:
+        assert await connection.fetchval("SELECT 1") == 1
 
 
 async def test_forty_writers_at_once_sell_each_unit_once_and_agree(desk: Desk, sale_id: str) -> None:
