@@ -7,7 +7,7 @@ that runs is halted first. Prints JSON; ``fairline recover`` shows it to a perso
 import asyncio
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import msgspec
@@ -16,6 +16,7 @@ from admission.records import Records
 from admission.recovery import LostHoldError, Recovery
 from admission.settings import AdmissionSettings
 from fairline.errors import FairlineError, FencedError, UnavailableError
+from fairline.ids import SaleId
 from fairline.runtime.settings import SettingsError, load
 from fairline.store.client import connect
 from fairline.store.room import Room
@@ -28,8 +29,21 @@ class UnknownSaleError(FairlineError):
     code = "unknown_sale"
 
 
+class ArchivedSaleError(FairlineError):
+    """This sale is archived: its tickets are in Postgres for good, and there is nothing to rebuild."""
+
+    code = "archived"
+
+
+_REFUSED: Final = (UnavailableError, UnknownSaleError, ArchivedSaleError, LostHoldError)
+
+
 async def recover(settings: AdmissionSettings, sale_id: str, *, really: bool) -> dict[str, Any]:
-    """What is, or would be, done. Raises ``UnavailableError``, ``UnknownSaleError``, and ``LostHoldError``."""
+    """What is, or would be, done. Raises one of ``_REFUSED``."""
+    try:
+        msgspec.convert(sale_id, SaleId)
+    except msgspec.ValidationError:
+        raise UnknownSaleError from None
     redis = connect(settings.redis_url, name="fairline-recover", timeout_s=settings.redis_timeout_s)
     try:
         async with aiohttp.ClientSession() as session:
@@ -37,6 +51,8 @@ async def recover(settings: AdmissionSettings, sale_id: str, *, really: bool) ->
             known = await records.known(sale_id)
             if known is None:
                 raise UnknownSaleError
+            if known.sale.state == "archived":
+                raise ArchivedSaleError
             attempt = Recovery(redis, records, settings.kafka, known, drain_s=settings.recover_drain_s)
             halted = await _is_halted(sales, sale_id)
             if really:
@@ -72,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
         return _refuse("usage: python -m admission.by_hand SALE [--yes]")
     try:
         done = asyncio.run(recover(load(AdmissionSettings), named[0], really="--yes" in arguments))
-    except (SettingsError, UnavailableError, UnknownSaleError, LostHoldError) as error:
+    except (SettingsError, *_REFUSED) as error:
         return _refuse(str(error))
     sys.stdout.buffer.write(msgspec.json.encode(done) + b"\n")
     return 0

@@ -143,4 +143,5 @@ class Records:
                         raise UnavailableError("the order service's answer is too large")
                 return msgspec.json.decode(body, type=kind)
         except (TimeoutError, aiohttp.ClientError, msgspec.DecodeError) as error:
-            raise UnavailableError(f"the order service cannot be asked: {error!r}") from error
+            why = str(error) or type(error).__name__
+            raise UnavailableError(f"the order service at {self._url} cannot be asked: {why}") from error

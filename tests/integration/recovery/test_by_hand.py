@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import asyncpg
 import pytest
 
 from tests.support.commands import fairline
@@ -54,6 +55,35 @@ async def test_a_sale_that_is_being_rebuilt_or_that_nobody_knows_is_refused_in_a
     await world.attempt(sale)
     busy = await fairline("recover", sale.id, "--yes", *here)
     assert (busy.code, busy.err) == (1, "a controller is rebuilding this sale already\n")
-    nowhere = await fairline("recover", "nowhere", *here)
-    assert nowhere.code == 1
-    assert nowhere.err.startswith("Postgres does not know this sale")
+    for nobodys in ("nowhere", "no where", "../nowhere?"):
+        nowhere = await fairline("recover", nobodys, *here)
+        assert nowhere.code == 1
+        assert nowhere.err.startswith("Postgres does not know this sale")
+
+
+async def test_c2_a_sale_in_the_archive_is_not_brought_back(
+    world: World, here: tuple[str, ...], postgres_dsn: str
+) -> None:
+    sale = await world.sale(5)
+    connection = await asyncpg.connect(postgres_dsn)
+    try:
+        archived = (
+            "UPDATE sales SET state = 'archived', definition = jsonb_set(definition::jsonb, '{state}', '\"archived\"')"
+        )
+        await connection.execute(f"{archived} WHERE sale_id = $1", sale.id)
+    finally:
+        await connection.close()
+    refused = await fairline("recover", sale.id, "--yes", *here)
+    assert refused.code == 1
+    assert refused.err.startswith("This sale is archived")
+    await sale.ask("bob")  # not even halted
+
+
+async def test_an_order_service_that_is_away_is_named(
+    world: World, here: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sale = await world.sale(5)
+    monkeypatch.setenv("FAIRLINE_ORDER_SERVICE_URL", "http://127.0.0.1:9")
+    ran = await fairline("recover", sale.id, *here)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("the order service at http://127.0.0.1:9 cannot be asked: Cannot connect")
