@@ -1,7 +1,7 @@
 """Invariant 7: not too many units to one buyer, and one live ticket for each sku."""
 
 from collections import Counter, defaultdict
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import inf
 
 from fairline.states import LIVE, State
@@ -31,6 +31,7 @@ def one_per_buyer(case: Case, report: Report) -> str:
     _live_in_redis(case, report)
     if case.lossless:
         _one_live_ticket(case, report)
+        _one_live_record(case, report)
     most = max((len(tickets) for tickets in rows.values()), default=0)
     return f"at most {most} of {limit} units a buyer and sku, and one live ticket"
 
@@ -72,3 +73,15 @@ def _one_live_ticket(case: Case, report: Report) -> None:
                     f"{buyer} got {second.ticket_id} for {sku} while {first.ticket_id} was live",
                     *(first.ticket_id, second.ticket_id),
                 )
+
+
+def _one_live_record(case: Case, report: Report) -> None:
+    """R2 by Redis's own clock: a ticket was live from when it was made to when it ended."""
+    of: _Counted = defaultdict(list)
+    for name, ticket in sorted(case.redis.tickets.items(), key=lambda each: each[1].joined_ms):
+        of[ticket.buyer_id, ticket.sku].append(name)
+    for (buyer, sku), names in of.items():
+        for first, second in pairwise(names):
+            ended, made = case.redis.tickets[first], case.redis.tickets[second]
+            if ended.state not in LIVE and made.joined_ms < ended.changed_ms:
+                report.fault(f"{buyer} got {second} for {sku} before {first} had ended", first, second)

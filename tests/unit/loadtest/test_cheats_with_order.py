@@ -147,7 +147,10 @@ def test_5_a_readmitted_ticket_has_the_arrival_of_its_released_one(sale: PaperSa
     sale.reserve(bert)
     sale.confirm(bert)
     again = "00000000-0000-5000-8000-000000000001"
-    sale.tickets[again] = msgspec.structs.replace(sale.tickets[anna], state=State.WAITING, reason="", tries=0)
+    now_ms = sale.tickets[bert].changed_ms
+    sale.tickets[again] = msgspec.structs.replace(
+        sale.tickets[anna], state=State.WAITING, reason="", tries=0, joined_ms=now_ms
+    )
     sale.buy(again)
     sale.rest()
     lawful(sale)

@@ -218,6 +218,21 @@ def test_7_a_second_ticket_while_the_first_one_is_live(sale: PaperSale) -> None:
     assert "while" in caught(sale, 7, one, two)
 
 
+def test_7_a_second_ticket_before_the_first_one_had_ended_by_redis_s_own_clock(sale: PaperSale) -> None:
+    """Subtle: both went home, and nobody was told anything of the first one between the second and its end."""
+    one = sale.join("anna")
+    sale.tickets[one], kept = (
+        sale.tickets[one].__class__(state="LEFT", sku=SEAT, buyer_id="anna", arrival=1),
+        sale.tickets[one],
+    )
+    two = sale.join("anna", key="again")
+    sale.tickets[one] = kept
+    sale.end(one, State.LEFT)
+    sale.end(two, State.LEFT)
+    sale.rest()
+    assert "before" in caught(sale, 7, one, two)
+
+
 def test_7_a_slot_that_redis_counts_for_nobody(sale: PaperSale) -> None:
     anna = sale.join("anna")
     sale.buy(anna)
