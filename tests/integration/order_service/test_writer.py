@@ -71,6 +71,17 @@ async def test_v5_a_crash_at_any_step_loses_nothing_and_repeats_the_verdict(benc
     assert Counter(word for words in said.values() for word in words) == {"confirmed": 3, "unit_taken": 1}
 
 
+@pytest.mark.parametrize("step", ["commit", "result", "offset"])
+async def test_v5_no_offset_passes_before_its_verdict_is_written_and_told(bench: Bench, step: str) -> None:
+    await bench.desk.know(sale(bench.sale_id))
+    await bench.put(order(bench.sale_id, 1), order(bench.sale_id, 2))
+    bench.trouble.before = step
+    with pytest.raises(CrashError):
+        await bench.run(bench.writer(), until=2)
+    await bench.crash()
+    assert await bench.left() == 2
+
+
 async def test_v6_a_poisonous_record_among_good_ones_is_given_up_alone(bench: Bench) -> None:
     await bench.desk.know(sale(bench.sale_id, stock=100))
     good = [order(bench.sale_id, number) for number in range(1, 41)]
