@@ -1,0 +1,95 @@
+"""Each of these saboteurs sells to real buyers, and the checker finds from outside which guarantee it broke."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from fairline.demo.scenario import Scenario
+from loadtest import read_finals
+from loadtest.checker import check
+from loadtest.report import Finding
+from tests.saboteurs.conftest import Copy
+from tests.saboteurs.table import BY_THE_CHECKER, Saboteur
+from tests.support.crowd_history import history_of
+from tests.support.sale import a_name
+from tests.support.stack import FullStack
+from tests.support.trouble import QUICK, Scene, all_ready, hold, release
+
+pytestmark = pytest.mark.timeout(300)
+
+SERVICES = ("gateway", "admission", "order_service", "notifier")
+# A first opening waits until Kafka has its groups; many dead letters are no reason to stop, for they are meant here.
+PATIENT = {
+    "FAIRLINE_GATEWAY_ACKNOWLEDGE_S": "20",
+    "FAIRLINE_ORDER_SERVICE_DEAD_LETTERS_IN_A_ROW": "1000",
+    "FAIRLINE_ORDER_SERVICE_DEAD_LETTERS_SHARE": "1",
+}
+# The orders of some buyers can never be written: a sale in which all goes well would hide who promises too early.
+POISON = """
+CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $poison$ BEGIN
+    IF NEW.verdict = 'confirmed' AND hashtext(NEW.buyer_id) % 4 = 0 THEN
+        RAISE EXCEPTION 'this order is poison' USING ERRCODE = '22000';
+    END IF;
+    RETURN NEW;
+END $poison$;
+CREATE TRIGGER poison BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION poison();
+"""
+
+
+@pytest.fixture(scope="module")
+async def stack(copy: Copy) -> AsyncIterator[FullStack]:
+    """Whose services run the copy, as it is whenever they start."""
+    async with FullStack(environ=QUICK | PATIENT | copy.environ) as stack:
+        postgres = await asyncpg.connect(stack.info["postgres_dsn"], timeout=10, command_timeout=10)
+        await postgres.execute(POISON)
+        await postgres.close()
+        await all_ready(stack)
+        yield stack
+
+
+async def started_anew(stack: FullStack, saboteur: Saboteur) -> None:
+    """Those processes that run the line."""
+    home = saboteur.file.partition("/")[0]
+    for do in (hold, release):
+        await asyncio.gather(*(do(stack, name) for name in SERVICES if home in (name, "fairline")))
+    await all_ready(stack)
+
+
+async def found_in_a_sale(stack: FullStack) -> list[Finding]:
+    """What the checker says of a small sale that was given its time to come to rest."""
+    scenario = Scenario(
+        sale_id=a_name(of="sabotaged"),
+        seed=4,
+        buyers=40,
+        requests=160,
+        items=2,
+        stock=10,
+        rate_per_s=25.0,
+        capacity=40,
+    )
+    async with Scene(stack, scenario, over_s=0.5, give_up_s=6) as scene:
+        await scene.played()
+        await scene.watch.at_rest(within_s=2)
+        await scene.crowd.ask_again()
+        evidence = await scene.evidence()
+        at = {name: stack.info[name] for name in ("redis_url", "kafka", "postgres_dsn")}
+        finals = await read_finals.read(scenario.sale_id, **at)
+    history = history_of(evidence.sale, evidence.log, evidence.seen, opened_s=evidence.opened_s, rested=True)
+    return check(history, finals)
+
+
+async def test_without_them_all_eight_hold(stack: FullStack) -> None:
+    found = await found_in_a_sale(stack)
+    assert [finding.verdict for finding in found] == ["ok"] * 8, "\n".join(map(str, found))
+
+
+@pytest.mark.parametrize("saboteur", BY_THE_CHECKER, ids=lambda each: each.name.replace(" ", "-"))
+async def test_it_is_caught(stack: FullStack, copy: Copy, saboteur: Saboteur) -> None:
+    with copy.sabotaged(saboteur):
+        await started_anew(stack, saboteur)
+        found = await found_in_a_sale(stack)
+    await started_anew(stack, saboteur)
+    violated = {finding.number for finding in found if finding.verdict == "violated"}
+    assert saboteur.caught_by in violated, "\n".join(map(str, found))
