@@ -12,6 +12,7 @@ from gateway.problems import KINDS, Problem
 LOOK_S: Final = 12.0  # for what looks at Kafka or sends something there
 MOST_BYTES: Final = 16 * 1024 * 1024
 _OK: Final = 200
+_WRONG: Final = 400  # what is wrong with the query, only the order service can say
 _REFUSALS: Final = {400: "invalid_query", 404: "unknown_sale", 429: "unavailable", 503: "unavailable"}
 
 What = Literal["history", "sold", "stats"]
@@ -76,6 +77,7 @@ class Records:
 
 class _Said(msgspec.Struct):
     code: str = ""
+    detail: str | None = None
     state: str | None = None
 
 
@@ -88,7 +90,7 @@ def _refusal(status: int, body: bytes) -> Problem:
     kind = KINDS.get(said.code)
     if kind is not None and kind.status == status:
         more: dict[str, Any] = {} if said.state is None else {"state": said.state}
-        return Problem(said.code, **more)
+        return Problem(said.code, said.detail if status == _WRONG else None, **more)
     if status in _REFUSALS:
         return Problem(_REFUSALS[status])
     return Problem("bad_gateway", f"The order service answered {status}.")

@@ -88,14 +88,14 @@ def checked(text: str, kind: Any, name: str) -> str:
 
 def limit_of(query: Mapping[str, str]) -> int:
     """Rows of a page; raises ``Problem`` outside of 1 to ``MOST``."""
-    number = number_of(query.get("limit", str(LIMIT)))
+    number = number_of(query.get("limit", str(LIMIT)), "limit")
     if not 1 <= number <= MOST:
         raise Problem(400, "invalid_query", f"limit: must be 1 to {MOST}")
     return number
 
 
-def number_of(text: str) -> int:
-    """A whole number from 0 on; raises ``Problem``."""
+def number_of(text: str, name: str = "cursor") -> int:
+    """A whole number from 0 on; raises ``Problem``, which names the parameter."""
     if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise Problem(400, "invalid_query", f"{text[:40]!r} is no number")
+        raise Problem(400, "invalid_query", f"{name}: {text[:40]!r} is none")
     return int(text)
