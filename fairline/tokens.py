@@ -94,7 +94,7 @@ class TokenKeys(msgspec.Struct, frozen=True):
             kid: str = jwt.get_unverified_header(token).get("kid", "")  # raises if it is no text
             secret = self.secrets.get(kid)
             if secret is None:
-                raise TokenError("this token was signed with a key that is not known here")
+                raise TokenError("This token was signed with a key that is not known here.")
             said: dict[str, Any] = jwt.decode(
                 token,
                 secret,
@@ -104,7 +104,7 @@ class TokenKeys(msgspec.Struct, frozen=True):
                 options={"require": ["iss", "aud", "sub", "jti"]},
             )
             if said["jti"] != ticket_id:
-                raise TokenError("this token is for another ticket")
+                raise TokenError("This token is for another ticket.")
             claims = Claims(
                 sale_id=sale_id,
                 sku=said["sku"],
@@ -116,7 +116,7 @@ class TokenKeys(msgspec.Struct, frozen=True):
                 fewer=said.get("few", False),
             )
         except (jwt.PyJWTError, KeyError, UnicodeError) as error:
-            raise TokenError("this token is not a genuine token of this ticket") from error
+            raise TokenError("This is not a genuine token of this ticket.") from error
         self.seen(kid)
         return claims
 
