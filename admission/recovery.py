@@ -15,7 +15,7 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import islice
 from typing import Any, Final, TypeVar, cast
@@ -201,7 +201,8 @@ class Recovery:
             iter(new.reserved),
             ((at[sku], arrival, ticket_id) for sku, ticket_id, arrival in new.waiting),
             ((at[sku], serial) for sku, serials in new.returned.items() for serial in serials),
-            ((at[sku], serial) for sku, serials in new.withdrawn.items() for serial in sorted(serials)),
+            _serials(new.withdrawn, self._found.withdrawn, at),
+            _serials(self._found.withdrawn, new.withdrawn, at),
         ]
         await self._write([[] for _ in kinds], clear=True)
         for kind, entries in enumerate(kinds):
@@ -288,6 +289,13 @@ class Recovery:
             withdrawn=withdrawn,
             tickets=tickets,
         )
+
+
+def _serials(
+    some: Mapping[str, set[int]], others: Mapping[str, set[int]], at: Mapping[str, int]
+) -> Iterator[tuple[int, int]]:
+    """Those that the others lack."""
+    return ((at[sku], serial) for sku, serials in some.items() for serial in sorted(serials - others.get(sku, set())))
 
 
 def _parts(entries: Iterator[T]) -> Iterator[list[T]]:

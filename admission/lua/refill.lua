@@ -2,7 +2,8 @@
 refill: write a part of a halted sale anew (D3). Nobody reads it before `install`; a crash leaves a sale that is halted.
 
 Records are overwritten one by one and each by what it would become anyway, so that the next attempt may begin from
-whatever there is. All that is worked out from records is thrown away first.
+whatever there is. All that is worked out from records is thrown away first. Serials off sale are not: of a change that Postgres
+does not know yet they are found here alone.
 
 KEYS  1 meta      hash    the sale
       2 recovery  string  who rebuilds it, on which Redis
@@ -18,7 +19,7 @@ KEYS  1 meta      hash    the sale
 ARGV  1 owner    text
       2 hold_ms  int
       3 clear    1 to throw away what is worked out from records, else 0
-      4 part     packed [tickets, live, held, reserved, line, returned, withdrawn], each a list of entries
+      4 part     packed [tickets, live, held, reserved, line, returned, withdrawn, put_back], each a list of entries
       5 skus     packed list, in the order of the repeated keys
 Returns {outcome}
       DONE  it is written; the same part again changes nothing
@@ -33,7 +34,7 @@ if not in_hand(keys.meta, keys.recovery, owner, hold_ms) then return answer('LOS
 local lines, returned, withdrawn = {}, {}, {}
 for at = 1, #skus do
   lines[at], returned[at], withdrawn[at] = KEYS[7 + at], KEYS[7 + #skus + #skus + at], KEYS[7 + #skus + #skus + #skus + at]
-  if clear == 1 then redis.call('UNLINK', lines[at], KEYS[7 + #skus + at], returned[at], withdrawn[at]) end
+  if clear == 1 then redis.call('UNLINK', lines[at], KEYS[7 + #skus + at], returned[at]) end
 end
 if clear == 1 then redis.call('UNLINK', keys.live, keys.held, keys.leases, keys.reserved) end
 for _, each in ipairs(part[1]) do redis.call('HSET', keys.tickets, each[1], cmsgpack.pack(each[2])) end
@@ -43,4 +44,5 @@ for _, id in ipairs(part[4]) do redis.call('ZADD', keys.reserved, 0, id) end -- 
 for _, each in ipairs(part[5]) do redis.call('ZADD', lines[each[1]], each[2], each[3]) end
 for _, each in ipairs(part[6]) do redis.call('ZADD', returned[each[1]], each[2], each[2]) end
 for _, each in ipairs(part[7]) do redis.call('SADD', withdrawn[each[1]], each[2]) end
+for _, each in ipairs(part[8]) do redis.call('SREM', withdrawn[each[1]], each[2]) end
 return answer('DONE')

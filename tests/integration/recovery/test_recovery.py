@@ -335,6 +335,37 @@ async def test_u3_stock_that_was_asked_for_in_redis_alone_goes_on_sale_when_post
     assert await faults_of(sale) == []
 
 
+async def test_u3_serials_taken_off_sale_in_redis_alone_stay_so_through_an_attempt_that_dies(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sale = await world.sale(3)
+    ordered = await sale.reserved("ada", "bob", "cy")
+    await sale.release(*ordered[:2])  # units 1 and 2 came back
+    assert (await sale.set_stock(2, version=1)).word == "CHANGED"
+    assert await sale.raw.smembers(sale.keys.withdrawn[0]) == {b"2"}
+    await sale.raw.xtrim(sale.keys.outbox, maxlen=0)  # and Postgres has not heard of it
+    await world.restart()
+
+    dies = await world.attempt(sale, drain_s=0.1)
+    await dies.raise_epoch()
+    await dies.read()
+    write = dies._write
+
+    async def written_once(*part: Any, **more: Any) -> None:
+        await write(*part, **more)
+        raise ConnectionError
+
+    monkeypatch.setattr(dies, "_write", written_once)
+    with pytest.raises(ConnectionError):
+        await dies.refill()
+    await sale.raw.delete(sale.keys.recovery)  # its hold runs out
+
+    await world.recover(sale, drain_s=0.1)
+    assert await sale.raw.smembers(sale.keys.withdrawn[0]) == {b"2"}
+    assert (await sale.item("stock"), await sale.item("target")) == (2, 3)
+    assert await faults_of(sale) == []
+
+
 async def test_u3_stock_that_redis_forgot_is_what_postgres_knows(world: World) -> None:
     sale = await world.sale(5)
     older = world.copy()
