@@ -18,6 +18,7 @@ from fairline.runtime.metrics import Metrics
 from fairline.store.room import Room
 from tests.integration.admission.conftest import NewSale
 from tests.support.admission import until
+from tests.support.rebuilt import rebuilt
 from tests.support.sale import SaleDriver
 
 
@@ -86,6 +87,15 @@ async def test_a_sale_of_which_all_agree_has_no_difference(new_sale: NewSale) ->
     await sale.release(ids[1])
     await sale.join("dee")
     assert await comparison_of(sale, postgres).differences() == []
+
+
+async def test_c1_those_who_have_not_come_since_a_rebuild_are_counted_as_waiting(new_sale: NewSale) -> None:
+    sale = await new_sale(5)
+    await sale.join("ada", "bob", "cy")
+    await rebuilt(sale)
+    assert await sale.admitted(2) == [], "two are met and wait apart"
+    assert len(await sale.line()) == 1
+    assert await comparison_of(sale, Postgres(sale)).differences() == []
 
 
 async def test_c2_a_sale_that_is_being_archived_is_not_compared_any_more(new_sale: NewSale) -> None:
