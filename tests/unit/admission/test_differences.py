@@ -77,6 +77,14 @@ def test_accounts_that_agree_have_no_difference() -> None:
     assert found(*lawful()) == []
 
 
+def test_c2_who_left_or_found_all_sold_and_was_kept_when_the_sale_was_archived_is_none() -> None:
+    account, ledger = lawful()
+    for ticket_id, outcome in (("t9", "LEFT"), ("t10", "SOLD_OUT")):
+        ledger.rows[ticket_id] = row(ticket_id, outcome, order=False)
+        account.others[ticket_id] = outcome  # in Redis again, or still: it was rebuilt in the middle
+    assert found(account, ledger) == []
+
+
 def test_what_is_under_way_is_none() -> None:
     account, ledger = lawful()
     assert "t8" not in account.tickets, "nothing can be compared of who waits"
