@@ -49,8 +49,11 @@ local function seen(line, id, ticket, arrival)
 end
 
 local function show(id, line, buyer, quantity, asked, arrival, number)
-  local answers = redis.call('HGET', keys.aliases, id) or id
-  local ticket, word = load(keys.tickets, answers), answers == id and 'KNOWN' or 'OTHER'
+  local answers, ticket, word = id, load(keys.tickets, id), 'KNOWN'
+  if not ticket then -- but one that its request made anew answers for itself
+    answers, word = redis.call('HGET', keys.aliases, id) or id, 'OTHER'
+    ticket = answers ~= id and load(keys.tickets, answers)
+  end
   if not ticket and (answers ~= id or not is_lost(arrival)) then return { 'UNKNOWN' } end
   if not ticket then
     local who = line.sku .. ':' .. buyer

@@ -136,6 +136,24 @@ async def test_d4_who_joined_again_by_the_same_request_gets_the_old_place_with_t
     assert await sale.admitted() == [ada.ticket_id, bob.ticket_id]
 
 
+async def test_d4_a_ticket_that_was_made_anew_answers_for_itself_again(new_sale: NewSale) -> None:
+    sale = await new_sale(5)
+    _, ada = await sale.ask("ada", key="a-key")
+    assert ada is not None
+    await rebuilt(sale, ada.ticket_id, found=0)
+    [other] = await joined(sale, "ada")
+    await show(sale, ada)
+    await sale.room.leave(sale.id, other.ticket_id, other.sku)  # the one that answered
+    _, again = await sale.ask("ada", key="a-key")
+    assert again is not None
+    assert (again.ticket_id, again.state) == (ada.ticket_id, "WAITING")
+    await rebuilt(sale, epoch=2)
+    shown = await show(sale, again)
+    assert shown is not None
+    assert (shown.ticket_id, shown.state, shown.unseen) == (ada.ticket_id, "WAITING", False)
+    assert await sale.admitted() == [ada.ticket_id], "or it would never be its turn"
+
+
 @pytest.mark.parametrize("parked", [False, True])
 async def test_e1_e4_who_never_comes_is_told_the_end_like_everybody(new_sale: NewSale, *, parked: bool) -> None:
     for end in ("sold out", "ended"):
