@@ -80,7 +80,7 @@ class Tickets:
         if ticket is None or ticket.state is not State.RELEASED:
             return _answer(ticket_id, seen, ticket)
         # Whose token opens the old ticket may have the new one's: that is how its owner, and nobody else, learns of it.
-        new = await self.batcher.submit(sale_id, (readmission_of(sale_id, ticket_id), claims.sku))
+        new = await self.batcher.submit(sale_id, (readmission_of(sale_id, ticket.ticket_id), claims.sku))
         may_come = new is None and seen.state in (SaleState.OPEN, SaleState.PAUSED)
         return msgspec.structs.replace(
             _answer(ticket_id, seen, ticket),

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from fairline.ids import readmission_of
 from tests.support.gateway import FIRST_KEY, Api, a_gateway
+from tests.support.rebuilt import rebuilt
 from tests.support.sale import SaleDriver, a_name
 from tests.support.stack import eventually
 
@@ -110,6 +111,22 @@ async def house(redis_url: str) -> AsyncIterator[House]:
     played = Played()
     async with an_order_service(played) as url, a_gateway(redis_url, ORDER_SERVICE_URL=url) as api:
         yield House(api, played)
+
+
+async def test_s2_the_token_of_a_lost_ticket_tells_of_the_readmission_of_the_one_that_answers_for_it(
+    house: House,
+) -> None:
+    sale = await SaleDriver.opened(house.api.redis, 2)
+    lost = (await house.api.join(sale.id, "ada")).json
+    await rebuilt(sale, lost["ticket_id"], found=0)
+    answers = (await house.api.join(sale.id, "ada")).json["ticket_id"]
+    assert (await house.status(sale, lost["ticket_id"], lost["token"])).json["state"] == "WAITING"
+    lease, _ = await sale.admit()
+    await sale.reserve(lease, answers)
+    await sale.release(answers)
+    assert await sale.room.readmit(sale.id, answers) == "READMITTED"
+    told = (await house.status(sale, lost["ticket_id"], lost["token"])).json
+    assert (told["state"], told["readmitted_as"]["ticket_id"]) == ("RELEASED", readmission_of(sale.id, answers))
 
 
 async def test_s2_a_readmitted_buyer_learns_of_the_new_ticket_by_the_token_of_the_old_one(house: House) -> None:
