@@ -15,7 +15,7 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import islice
 from typing import Any, Final, TypeVar, cast
@@ -37,7 +37,7 @@ from fairline.stream.topics import order_service_group
 
 log = logs.get(__name__)
 
-HOLD_MS: Final = 15_000  # a step that takes longer loses its hold; pages and parts renew it
+HOLD_MS: Final = 15_000  # longer than any one question may take; each answer, page and part renews it
 POLL_S: Final = 0.25
 PART: Final = 1_000  # entries written by one script call: about 10 ms of Redis
 PACKAGE: Final = "admission"
@@ -183,6 +183,7 @@ class Recovery:
     async def read(self) -> None:
         """Everything that the rebuild goes by. Only after the epoch was raised is it final."""
         self._known = await self._definition()
+        await self._hold()
         async for each in self._records.ended(self.sale_id):
             self._ended.append(each)
             if len(self._ended) % PART == 0:
@@ -192,7 +193,7 @@ class Recovery:
 
     async def refill(self) -> None:
         """Write all but what ``install`` writes."""
-        self._rebuilt = new = await self._work_out()
+        self._rebuilt = new = await self._holding(self._work_out())
         at = {sku: index for index, sku in enumerate(self._keys.skus, 1)}
         kinds: list[Iterator[Any]] = [
             iter(new.tickets.items()),
@@ -232,6 +233,14 @@ class Recovery:
         if not await self._claim(first=False):
             raise LostHoldError
 
+    async def _holding(self, work: Coroutine[Any, Any, T]) -> T:
+        """What the work comes to, however long it takes."""
+        task = asyncio.create_task(work)
+        while not task.done():
+            await asyncio.wait({task}, timeout=HOLD_MS / 3000)
+            await self._hold()
+        return task.result()
+
     async def _write(self, part: Sequence[Sequence[Any]], *, clear: bool = False) -> None:
         with answering():
             reply = await self._scripts.refill(
@@ -254,12 +263,12 @@ class Recovery:
 
     async def _until(self, deadline: float, left: Callable[[], Awaitable[int]]) -> int:
         """Wait until nothing is left, or the time is over; how much is left."""
-        while number := await left():
-            if time.monotonic() >= deadline:
-                break
-            await self._hold()
+        while True:
+            number = await left()
+            await self._hold()  # Kafka may take seconds for each answer
+            if not number or time.monotonic() >= deadline:
+                return number
             await asyncio.sleep(POLL_S)
-        return number
 
     async def _outbox(self) -> int:
         with answering():

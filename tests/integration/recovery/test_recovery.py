@@ -1,10 +1,13 @@
 """D2 to D5, U4, P3: a sale is rebuilt after each way in which Redis may lose data, from each step that may be cut."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
+from admission import recovery
+from admission.rebuild import rebuild
 from admission.recovery import LostHoldError
 from fairline.errors import FencedError
 from fairline.events import OrderPlaced, SaleChanged, from_outbox
@@ -270,6 +273,32 @@ async def test_d2_a_slow_attempt_that_wakes_up_after_another_has_come_first_chan
     view = await sale.sales.get(sale.id)
     assert view is not None
     assert view.epoch == known.epoch, "an epoch that Redis does not have would void every order"
+
+
+async def test_d2_a_rebuild_of_many_tickets_and_a_slow_kafka_do_not_cost_the_hold(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sale = await world.sale(5)
+    await world.restart()
+    attempt = await world.attempt(sale)
+
+    def slowly(work: Any) -> Any:
+        def worked(*given: Any, **more: Any) -> Any:
+            time.sleep(5)  # in its thread
+            return work(*given, **more)
+
+        return worked
+
+    async def in_a_second(*_: Any) -> Any:
+        await asyncio.sleep(1)
+        return 0
+
+    monkeypatch.setattr(recovery, "HOLD_MS", 3_000)
+    monkeypatch.setattr(recovery, "ends_of", in_a_second)
+    monkeypatch.setattr(recovery, "behind", in_a_second)
+    monkeypatch.setattr(recovery, "rebuild", slowly(rebuild))
+    await attempt.run()
+    assert (await sale.look()).meta["epoch"] == "1"
 
 
 async def test_d2_of_two_attempts_one_has_it_in_hand(world: World) -> None:
