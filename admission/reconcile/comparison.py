@@ -105,7 +105,8 @@ class Comparison:
         account = await self._census.account()
         ledger = await self._ledger()
         account.others = await self._census.states(ledger.rows.keys() - account.tickets.keys())
-        return differences(account, ledger) | set(await self._census.balance())
+        # In a thread, because it takes a second for a hundred thousand tickets, and other work goes on.
+        return await asyncio.to_thread(differences, account, ledger) | set(await self._census.balance())
 
     async def _ledger(self) -> Ledger:
         known = await self._records.known(self._census.sale_id)
