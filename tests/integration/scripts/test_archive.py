@@ -182,6 +182,7 @@ async def test_c2_an_archived_sale_answers_on_any_redis_and_changes_no_more(new_
     assert (await sale.set_stock(9, version=1, sku="chair")).word == "ENDED"
     assert (await sale.confirm_as(tickets["LAPSED"], units=[1], slots=[1])).count == 0
     assert await sale.admitted() == []
+    assert not await sale.sales.halt(sale.id, "nobody would rebuild it")
     assert (await sale.redis.hgetall(sale.keys.meta), await sale.redis.hgetall(sale.keys.counts)) == before
     assert (await sale.ask("new", sku="chair"))[0] == "SALE_CLOSED"
     assert await left_of(sale) == {"meta", "items", "counts"}
@@ -198,6 +199,18 @@ async def test_c2_a_batch_may_name_tickets_that_are_not_there_any_more(new_sale:
     assert isinstance(batch, TicketsArchived)
     assert {end.outcome for end in batch.tickets} == tickets.keys() - {"LEFT", "SOLD_OUT"}
     assert await sale.stock.unlink(batch.batch) == 6
+    await archived(sale)
+
+
+async def test_c2_nothing_leaves_a_sale_that_was_rebuilt_until_it_is_closed_again(new_sale: NewSale) -> None:
+    sale, tickets = await closed_sale(new_sale)
+    assert await sale.archive("first") == "POSTED"
+    await sale.relay()
+    await sale.redis.hset(sale.keys.meta, "state", "ended")  # as a rebuild has it
+    assert await sale.stock.unlink("first") == 0, "or its buyers would be told that there was no such ticket"
+    assert await sale.states(*tickets.values()) == list(tickets)
+    await sale.redis.hset(sale.keys.meta, "state", "closed")
+    assert await sale.stock.unlink("first") == 6
     await archived(sale)
 
 
