@@ -45,6 +45,8 @@ async def read(sale_id: str, *, redis_url: str, kafka: str, postgres_dsn: str) -
         raise FinalsError(f"Postgres cannot be read ({error}): is it up, and is its schema there?") from error
     except (OSError, TimeoutError) as error:
         raise FinalsError(f"a server cannot be reached ({error or type(error).__name__}): is it up?") from error
+    except (ValueError, LookupError, msgspec.MsgspecError) as error:  # must not end the command as a violation does
+        raise FinalsError(f"an address or what is there cannot be understood: {error!r}") from error
     return Finals(sale_id=sale_id, redis=on_redis, kafka=on_kafka, postgres=on_postgres)
 
 

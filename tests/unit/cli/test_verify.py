@@ -31,6 +31,15 @@ async def test_a_server_that_is_away_is_not_taken_for_a_verdict(monkeypatch: pyt
     assert "Redis cannot be read" in ran.err
 
 
+async def test_a_wrong_address_is_not_taken_for_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REDIS_URL", "KAFKA", "POSTGRES_DSN"):
+        monkeypatch.setenv(f"FAIRLINE_{name}", "nowhere:1")
+    ran = await fairline("verify", "spring")
+    assert ran.code == 2
+    assert "cannot be understood" in ran.err
+    assert "redis://" in ran.err
+
+
 async def test_a_history_that_cannot_be_read_says_which_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("REDIS_URL", "KAFKA", "POSTGRES_DSN"):
         monkeypatch.setenv(f"FAIRLINE_{name}", "nowhere:1")
