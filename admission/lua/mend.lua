@@ -2,7 +2,8 @@
 mend: put right what reconcile found wrong and is safe to put right, each only if it is still so at this instant.
 
 What cannot be seen here, that Postgres has not sold the unit or the slot, the caller asks after a first call that only
-looks: a unit in no hand, and a slot of nobody, can be taken by nobody, so what held then holds until it is mended.
+looks: a unit in no hand, and a slot of nobody, can be taken by nobody until the sale is rebuilt, so what held then holds
+as long as the epoch does.
 
 KEYS  1 meta        hash  the sale
       2 items       hash  stock
@@ -14,16 +15,16 @@ KEYS  1 meta        hash  the sale
       8* withdrawn  set   one for each sku
 ARGV  1 faults  packed [[kind, sku, subject, number], ...]: unit_lost and unit_free with a serial, slot_lost and
                 slot_free with a buyer and a slot, order_unsent with a ticket
-      2 mend    1 to mend, 0 to look
+      2 epoch   text, that the look told, to mend; empty to look
       3 skus    packed list, in the order of the repeated keys
-Returns {DONE, [word, ...]}
+Returns {DONE, [word, ...], epoch}
       DONE    a word for each fault
       STANDS  it is so; only asked
       MENDED  it was so, and is put right
-      GONE    it is not so
+      GONE    it is not so, or the sale was rebuilt since the look
 --]]
 local keys = { meta = KEYS[1], items = KEYS[2], tickets = KEYS[3], live = KEYS[4], held = KEYS[5], reserved = KEYS[6] }
-local faults, mending, skus = cmsgpack.unpack(ARGV[1]), tonumber(ARGV[2]) == 1, cmsgpack.unpack(ARGV[3])
+local faults, looked_at, skus = cmsgpack.unpack(ARGV[1]), ARGV[2], cmsgpack.unpack(ARGV[3])
 if fenced(keys.meta) then return answer('FENCED') end
 
 local returned, withdrawn = {}, {}
@@ -99,10 +100,11 @@ local KINDS = {
   },
 }
 
-local words = {}
+local words, epoch = {}, redis.call('HGET', keys.meta, 'epoch')
+local mending, same = looked_at ~= '', looked_at == '' or looked_at == epoch
 for at, fault in ipairs(faults) do
   local is_so, put_right = unpack(KINDS[fault[1]])
-  if not is_so(fault[2], fault[3], fault[4]) then
+  if not same or not is_so(fault[2], fault[3], fault[4]) then
     words[at] = 'GONE'
   elseif mending then
     put_right(fault[2], fault[3], fault[4])
@@ -111,4 +113,4 @@ for at, fault in ipairs(faults) do
     words[at] = 'STANDS'
   end
 end
-return answer('DONE', words)
+return answer('DONE', words, epoch)

@@ -39,10 +39,11 @@ class BalanceReply(msgspec.Struct, array_like=True):
 
 
 class WordsReply(msgspec.Struct, array_like=True):
-    """Answer of ``mend.lua``: a word for each fault."""
+    """Answer of ``mend.lua``: a word for each fault, and the epoch in which that was so."""
 
     word: str
     words: list[str]
+    epoch: str
 
 
 class Census:
@@ -127,15 +128,14 @@ class Census:
                 )
         return found
 
-    async def mend(self, faults: Sequence[Difference], *, mend: bool) -> list[str]:
-        """STANDS (or MENDED) or GONE for each: whether it is so at this instant. Only for what Redis can put right."""
+    async def mend(self, faults: Sequence[Difference], *, epoch: str = "") -> WordsReply:
+        """STANDS or GONE for each, as it is at this instant; with the epoch of such an answer, MENDED or GONE."""
         packed = [
             (each.kind, each.sku, int(each.subject) if each.kind.startswith("unit") else each.subject, each.number)
             for each in faults
         ]
         with answering():
-            reply = await self._mend(self._redis, self._keys, faults=packed, mend=int(mend), skus=self._skus)
-        return reply.words
+            return await self._mend(self._redis, self._keys, faults=packed, epoch=epoch, skus=self._skus)
 
     async def _numbers(self) -> dict[str, int]:
         found = cast(dict[bytes, bytes], await self._redis.hgetall(self._keys.items))

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from admission.reconcile.census import Census
+from admission.reconcile.census import Census, WordsReply
 from admission.reconcile.differences import KINDS, Difference, Ledger, differences, refuted, without_verdict
 from admission.records import Ended, Records
 from admission.stock import Stock, Verdict
@@ -90,16 +90,14 @@ class Comparison:
 
     async def _mend(self, faults: Sequence[Difference]) -> dict[Difference, str]:
         done = dict.fromkeys(faults, "gone")
-        standing = await self._those(faults, "STANDS", mend=False)
+        looked = await self._census.mend(faults)
+        standing = _those(faults, looked, "STANDS")
         if standing:
             wrong = refuted(standing, await self._ledger())
             standing = [each for each in standing if each not in wrong]
-            done.update(dict.fromkeys(await self._those(standing, "MENDED", mend=True), "mended"))
+            mended = await self._census.mend(standing, epoch=looked.epoch)
+            done.update(dict.fromkeys(_those(standing, mended, "MENDED"), "mended"))
         return done
-
-    async def _those(self, faults: Sequence[Difference], word: str, *, mend: bool) -> list[Difference]:
-        words = await self._census.mend(faults, mend=mend)
-        return [each for each, said in zip(faults, words, strict=True) if said == word]
 
     async def _look(self) -> set[Difference]:
         account = await self._census.account()
@@ -126,3 +124,7 @@ def _verdict(row: Ended) -> Verdict:
     if row.sold is not None:
         return Verdict(row.ticket_id, "confirm", row.sold.units, row.sold.slots, "")
     return Verdict(row.ticket_id, "release", (), (), row.reason)
+
+
+def _those(faults: Sequence[Difference], reply: WordsReply, word: str) -> list[Difference]:
+    return [each for each, said in zip(faults, reply.words, strict=True) if said == word]

@@ -201,6 +201,29 @@ async def test_a_unit_that_is_sold_between_looking_and_mending_is_not_put_back(n
     await sale.redis.hset(sale.keys.tickets, ada, packed)
 
 
+async def test_d2_what_was_looked_at_before_a_rebuild_is_not_mended_after_it(new_sale: NewSale) -> None:
+    sale = await new_sale(3)
+    postgres = Postgres(sale)
+    [ada] = await sale.reserved("ada")
+    await sale.release(ada)
+    await postgres.write(ada, failed=True)
+    await sale.redis.zrem(sale.keys.returned[0], 1)  # the damage
+    comparison = comparison_of(sale, postgres)
+    found = await comparison.differences()
+    assert [(each.kind, each.subject) for each in found] == [("unit_lost", "1")]
+
+    async def it_is_rebuilt_and_the_unit_sold_again() -> None:
+        postgres.on_each_read = None
+        await rebuilt(sale)
+        await sale.redis.zadd(sale.keys.returned[0], {"1": 1})
+        [bob] = await sale.sold("bob")
+        assert (await sale.record(bob)).units == (1,)
+
+    postgres.on_each_read = it_is_rebuilt_and_the_unit_sold_again
+    [unit] = await comparison.repair(found)
+    assert (unit.done, await sale.returned()) == ("gone", []), "Postgres was read before, and would refuse the next one"
+
+
 async def test_a_lively_sale_never_differs(new_sale: NewSale) -> None:
     sale = await new_sale(200)
     postgres = Postgres(sale)

@@ -19,11 +19,13 @@ def census_of(sale: SaleDriver) -> Census:
 async def mended(sale: SaleDriver, *faults: Difference) -> list[str]:
     """What looking says, then what mending says, then what mending again says."""
     census = census_of(sale)
-    looked = await census.mend(faults, mend=False)
-    assert await census.mend(faults, mend=False) == looked, "looking changes nothing"
-    words = await census.mend(faults, mend=True)
-    assert [{"STANDS": "MENDED"}.get(word, word) for word in looked] == words
-    assert set(await census.mend(faults, mend=True)) == {"GONE"}
+    looked = await census.mend(faults)
+    assert await census.mend(faults) == looked, "looking changes nothing"
+    assert set((await census.mend(faults, epoch="7")).words) == {"GONE"}, "it was rebuilt since"
+    assert await census.mend(faults) == looked
+    words = (await census.mend(faults, epoch=looked.epoch)).words
+    assert [{"STANDS": "MENDED"}.get(word, word) for word in looked.words] == words
+    assert set((await census.mend(faults, epoch=looked.epoch)).words) == {"GONE"}
     return words
 
 
