@@ -17,6 +17,7 @@ from gateway.openapi import OPT, Doc
 from gateway.problems import Problem
 from gateway.records import Records
 from gateway.routes.reports import LIMIT, checked_query
+from gateway.sale_desk import check_text
 from gateway.schemas import ActionRequest, AuditLog, DeadLetter, DeadLetterId, DeadLetterList, DeadLetterRow
 
 PATH: Final = "/admin/dead-letters/{dead_letter_id:str}"
@@ -89,6 +90,7 @@ def dead_letters(
 
     async def asked(request: AnyRequest, dead_letter_id: str, act: str) -> bytes:
         body = await reason.read(request.scope, request.receive)
+        check_text("reason", body.reason)
         who = operator_of(request)
         said = {"operator": who.name, "role": who.role, "reason": body.reason, "request_id": request_id_of(request)}
         done = await records.act(f"dead-letters/{_known(dead_letter_id)}/{act}", said)

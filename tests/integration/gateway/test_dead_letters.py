@@ -267,7 +267,15 @@ async def test_pages_and_filters_are_passed_on_and_checked(house: House) -> None
         assert reply.status == 404, odd
 
 
-@pytest.mark.parametrize(("body", "code"), [({"colour": "red"}, "unknown_field"), ({"reason": 5}, "invalid_field")])
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"colour": "red"}, "unknown_field"),
+        ({"reason": 5}, "invalid_field"),
+        ({"reason": "a\x00b"}, "invalid_field"),
+        ({"reason": "a\x1b[2Jb"}, "invalid_field"),
+    ],
+)
 async def test_a_wrong_body_is_refused_by_its_field(house: House, body: dict[str, Any], code: str) -> None:
     assert (await house.act("discard", **body)).code == code
     assert house.played.calls == []
