@@ -50,12 +50,16 @@ class Calls:
         self.held: Ticket | None = None
         self.leaver: Ticket | None = None
 
+    async def is_open(self, sale_id: str) -> bool:
+        """Opens the sale; whether it is open."""
+        return (await self.act(sale_id, "open")).status == 200
+
     async def prepare(self) -> None:
         """While all is well."""
         asks = Validator(kind="http", url=self.shop.url, timeout_ms=500)
         for sale_id, validator in ((self.standing, Validator()), (self.selling, asks)):
             assert (await self.create(sale_id, validator)).status == 201
-            assert (await self.act(sale_id, "open")).status == 200
+            await eventually(partial(self.is_open, sale_id), within_s=30)  # asked again until Postgres has it
         assert (await self.act(self.standing, "pause")).status == 200
         self.held, self.leaver = [await self.ticket(self.standing) for _ in range(2)]
         first = await self.ticket(self.selling)

@@ -25,6 +25,7 @@ import asyncpg
 import msgspec
 from aiohttp import web
 
+from fairline.cli import CliError
 from fairline.cli.client import Address, Operator
 from fairline.demo.crowd import Crowd
 from fairline.demo.scenario import Scenario
@@ -138,6 +139,21 @@ async def release(stack: FullStack, *names: str) -> None:
         await asyncio.to_thread(control.ask, stack.folder, {"do": "start", "name": name}, within_s=CONTROL_WITHIN_S)
 
 
+async def opened(operator: Operator, sale_id: str) -> None:
+    """Open a sale; asked again while Postgres has not acknowledged it, as that refusal says."""
+
+    async def open_it() -> bool:
+        try:
+            await operator.act(sale_id, "open")
+        except CliError as error:
+            if "(not_acknowledged)" not in str(error):
+                raise
+            return False
+        return True
+
+    await eventually(open_it, within_s=30.0)
+
+
 @asynccontextmanager
 async def a_slow_shop() -> AsyncIterator[Shop]:
     """Declines a tenth, the same answer for the same ticket, and takes its time."""
@@ -199,7 +215,7 @@ class Scene:
             await operator.create(self.definition)
             await self.watch.start()
             self._opened_s = time.monotonic()
-            await operator.act(self.scenario.sale_id, "open")
+            await opened(operator, self.scenario.sale_id)
         self._playing = asyncio.create_task(self.crowd.play(), name=self.scenario.sale_id)
         return self
 
