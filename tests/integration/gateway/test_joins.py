@@ -163,7 +163,7 @@ async def test_a_closed_sale_is_closed(api: Api) -> None:
     await sale.change("end")
     await sale.relay()
     await sale.acknowledge()
-    assert (await sale.close())[0] == "CLOSED"
+    assert await sale.closed() == "CLOSED"
 
     async def refused() -> bool:
         return (await api.join(sale.id, "anna")).code == "sale_closed" and (await look(api, sale.id)) == "closed"
