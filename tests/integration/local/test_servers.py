@@ -71,10 +71,18 @@ async def test_kafka_takes_topics_and_makes_none_by_itself(running: Running) -> 
     await admin.start()
     try:
         await admin.create_topics([NewTopic("orders-of-this-test", 4, 1)])
-        topics = await admin.describe_topics(["orders-of-this-test", "never-made"])
+
+        async def partitions() -> list[int]:
+            found = await admin.describe_topics(["orders-of-this-test", "never-made"])
+            return [len(topic["partitions"]) for topic in found]
+
+        async def both_are_known() -> bool:  # a broker acknowledges a topic a little before it tells of it
+            assert await partitions() == [4, 0]
+            return True
+
+        await eventually(both_are_known)
     finally:
         await admin.close()
-    assert [len(topic["partitions"]) for topic in topics] == [4, 0]
 
 
 async def test_everything_is_written_below_the_folder_for_its_owner_alone(running: Running) -> None:
