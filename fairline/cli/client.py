@@ -6,6 +6,8 @@ members that this version does not know.
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -327,7 +329,7 @@ def _sentence(status: int, raw: bytes) -> str:
 _ADMISSION_NEEDS: Final = ("FAIRLINE_REDIS_URL", "FAIRLINE_KAFKA", "FAIRLINE_ORDER_SERVICE_URL")
 
 
-def addresses_of_admission(data: Path, environ: Mapping[str, str]) -> dict[str, str]:
+def _addresses_of_admission(data: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """The addresses of the stack that runs in the data folder; else those of the environment, which must be there."""
     stack = running_stack(data)
     if stack is not None:
@@ -337,3 +339,12 @@ def addresses_of_admission(data: Path, environ: Mapping[str, str]) -> dict[str, 
     if missing:
         raise CliError(f"No stack runs here, and the environment lacks {', '.join(missing)}.")
     return {}
+
+
+def said_by_admission(data: Path, module: str, *arguments: str, otherwise: str) -> bytes:
+    """What a part of admission prints, run once as a process of its own; raises ``CliError`` with its last words."""
+    environ = {**os.environ, **_addresses_of_admission(data, os.environ)}
+    done = subprocess.run([sys.executable, "-m", module, *arguments], env=environ, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise CliError(done.stderr.decode(errors="replace").strip() or otherwise)
+    return done.stdout

@@ -1,8 +1,5 @@
 """``fairline reconcile``: does Redis say the same of a sale as Postgres and Kafka do?"""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +7,7 @@ import msgspec
 from cyclopts import Parameter
 
 from fairline.cli import CliError
-from fairline.cli.client import addresses_of_admission
+from fairline.cli.client import said_by_admission
 from fairline.cli.output import show_json, show_rows
 from fairline.local.folder import DEFAULT
 
@@ -50,14 +47,16 @@ def reconcile(
         data: Folder of the local stack.
         json: Print JSON.
     """
-    command = [sys.executable, "-m", "admission.reconcile", sale_id, *(["--repair"] if repair else [])]
-    environ = {**os.environ, **addresses_of_admission(data, os.environ)}
-    done = subprocess.run(command, env=environ, capture_output=True, check=False)
-    if done.returncode != 0:
-        raise CliError(done.stderr.decode(errors="replace").strip() or "The comparison ended without a word.")
-    found = msgspec.json.decode(done.stdout, type=list[_Finding])
+    said = said_by_admission(
+        data,
+        "admission.reconcile",
+        sale_id,
+        *(["--repair"] if repair else []),
+        otherwise="The comparison ended without a word.",
+    )
+    found = msgspec.json.decode(said, type=list[_Finding])
     if json:
-        show_json(done.stdout)
+        show_json(said)
     elif found:
         columns = ("kind", "sku", "subject", "redis", "postgres", "done", "how it may have come", "what there is to do")
         show_rows(columns, [_row(each) for each in found])

@@ -1,16 +1,12 @@
 """``fairline recover``: rebuild a sale by hand, or show what that would do. Lost sales are rebuilt without it."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 from cyclopts import Parameter
 
-from fairline.cli import CliError
-from fairline.cli.client import addresses_of_admission
+from fairline.cli.client import said_by_admission
 from fairline.cli.output import show_json, show_pairs
 from fairline.local.folder import DEFAULT
 
@@ -46,14 +42,12 @@ def recover(
         data: Folder of the local stack.
         json: Print JSON.
     """
-    command = [sys.executable, "-m", "admission.by_hand", sale_id, *(["--yes"] if yes else [])]
-    environ = {**os.environ, **addresses_of_admission(data, os.environ)}
-    done = subprocess.run(command, env=environ, capture_output=True, check=False)
-    if done.returncode != 0:
-        raise CliError(done.stderr.decode(errors="replace").strip() or "The rebuild ended without a word.")
+    said = said_by_admission(
+        data, "admission.by_hand", sale_id, *(["--yes"] if yes else []), otherwise="The rebuild ended without a word."
+    )
     if json:
-        show_json(done.stdout)
+        show_json(said)
         return
-    found: dict[str, Any] = msgspec.json.decode(done.stdout)
-    show_pairs([(said, found[name]) for name, said in _SAID.items()])
+    found: dict[str, Any] = msgspec.json.decode(said)
+    show_pairs([(label, found[name]) for name, label in _SAID.items()])
     print(f"{sale_id} is rebuilt." if yes else "Nothing was changed; --yes does it.")
