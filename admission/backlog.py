@@ -48,7 +48,8 @@ def speed_of(backlog: Backlog, *, behind_ms: int, outbox_limit: int, orders_limi
         (_falling(backlog.outbox, FILL_RANGE * outbox_limit, outbox_limit), "outbox"),
         (_falling(backlog.orders, FILL_RANGE * orders_limit, orders_limit), "orders"),
     )
-    return FULL if share == 1 else Speed(round(max(LEAST, share), 2), because)
+    share = round(max(LEAST, share), 2)
+    return FULL if share == 1 else Speed(share, because)
 
 
 def _slow_part(backlog: Backlog) -> str:

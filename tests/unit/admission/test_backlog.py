@@ -20,6 +20,7 @@ def speed(backlog: Backlog) -> Speed:
     [
         (Backlog(), FULL),
         (Backlog(outbox=10_000, orders=5_000, age_ms=5_000), FULL),
+        (Backlog(orders=100, age_ms=5_001), FULL),
         (Backlog(orders=100, age_ms=15_000), Speed(0.5, "old_orders")),
         (Backlog(orders=100, age_ms=10_000), Speed(0.75, "old_orders")),
         (Backlog(outbox=90, orders=100, age_ms=15_000), Speed(0.5, "outbox")),
