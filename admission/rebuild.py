@@ -22,7 +22,7 @@ import msgspec
 from admission.records import Ended, Known
 from fairline.events import ItemState, SaleChanged
 from fairline.states import LIVE, State
-from fairline.store.room import UNSEEN
+from fairline.store.room import UNSEEN, named_in
 from fairline.store.scripts import TicketRecord
 
 _PUT_BACK: Final = {State.ADMITTED, State.WAITING}  # a ticket there, of which Postgres knows the end, has ended
@@ -71,7 +71,9 @@ def rebuild(found: Found, known: Known, ended: Iterable[Ended], *, epoch: int) -
         if record.state in LIVE:
             tickets[ticket_id] = _live(record, hands, what)
     what["verdicts"] = orders
-    new = Rebuilt(_meta(found, known, sale, epoch), {}, {}, hands.withdrawn, {}, what=what)
+    new = Rebuilt(meta_of(known, sale, epoch), {}, {}, hands.withdrawn, {}, what=what)
+    if "seq" in found.meta:  # no token up to this one is of a ticket that was lost (D4)
+        new.meta[f"seq:{found.meta['epoch']}"] = found.meta["seq"]
     return _written(found, sale, tickets, hands, new)
 
 
@@ -81,7 +83,6 @@ def _definition(found: Found, known: Known) -> SaleChanged:
     if int(meta.get("version", 0)) <= known.version or int(meta["epoch"]) < sale.epoch:
         return sale
     high = {item.sku: item.high for item in sale.items}
-    names: list[tuple[str, str]] = msgspec.json.decode(meta["skus"], type=list[tuple[str, str]])
     return msgspec.structs.replace(
         sale,
         version=int(meta["version"]),
@@ -103,7 +104,7 @@ def _definition(found: Found, known: Known) -> SaleChanged:
                 version=found.items[f"{sku}:version"],
                 withdrawn=tuple(sorted(found.withdrawn.get(sku, ()))),
             )
-            for sku, name in names
+            for sku, name in named_in(meta["skus"])
         ),
     )
 
@@ -254,8 +255,9 @@ def _written(
     return new
 
 
-def _meta(found: Found, known: Known, sale: SaleChanged, epoch: int) -> dict[str, str]:
-    fields = {
+def meta_of(known: Known, sale: SaleChanged, epoch: int) -> dict[str, str]:
+    """The fields of ``meta`` under this epoch, but for the fence and the pace."""
+    return {
         "sale_id": sale.sale_id,
         "name": sale.name,
         "skus": msgspec.json.encode([(item.sku, item.name) for item in sale.items]).decode(),
@@ -274,9 +276,6 @@ def _meta(found: Found, known: Known, sale: SaleChanged, epoch: int) -> dict[str
         "version": str(sale.version),
         "acked": str(known.version),
     }
-    if "seq" in found.meta:  # no token up to this one is of a ticket that was lost (D4)
-        fields[f"seq:{found.meta['epoch']}"] = found.meta["seq"]
-    return fields
 
 
 def _text(number: int | None) -> str:

@@ -10,6 +10,7 @@ from fairline.errors import UnavailableError
 from fairline.events import SaleChanged
 
 PAGE: Final = 1_000
+ARCHIVED_PAGE: Final = 100  # sales, each with its whole definition
 MOST_BYTES: Final = 16 * 1024 * 1024  # of one answer; a page of tickets has some 300 kB
 TIMEOUT_S: Final = 10.0
 _OK, _UNKNOWN, _CONFLICT = 200, 404, 409
@@ -32,6 +33,17 @@ class Listed(msgspec.Struct):
     epoch: int
     version: int
     state: str
+
+
+class Archived(msgspec.Struct):
+    """What Postgres has of an archived sale: the last counts that Redis told, and the units sold by sku."""
+
+    sale_id: str
+    epoch: int
+    version: int
+    sale: SaleChanged
+    counts: dict[str, int]
+    sold: dict[str, int]
 
 
 class Order(msgspec.Struct):
@@ -68,6 +80,11 @@ class _Sales(msgspec.Struct):
     next: str | None
 
 
+class _ArchivedSales(msgspec.Struct):
+    sales: list[Archived]
+    next: str | None
+
+
 class _Tickets(msgspec.Struct):
     tickets: list[Ended]
     next: str | None
@@ -93,6 +110,17 @@ class Records:
                 return
             for each in page.sales:
                 yield each
+            cursor = page.next
+
+    async def archived(self) -> AsyncIterator[list[Archived]]:
+        """The archived sales, a page at a time."""
+        cursor: str | None = ""
+        while cursor is not None:
+            params = {"limit": str(ARCHIVED_PAGE), "cursor": cursor}
+            page = await self._ask("GET", "/internal/archived", _ArchivedSales, params=params)
+            if page is None:
+                raise UnavailableError("the order service knows no archived sales: is it of an older version?")
+            yield page.sales
             cursor = page.next
 
     async def known(self, sale_id: str) -> Known | None:

@@ -4,6 +4,7 @@
     lost        Postgres knows it and Redis does not: emptied
     behind      Redis runs an older version or epoch than Postgres knows: emptied, and made anew meanwhile
 
+Once each of them is there again, if only as halted, what was archived is brought back too, and this Redis is whole.
 Any number of copies may look; for each sale one rebuilds. What cannot be done now is tried again at the next look.
 """
 
@@ -15,6 +16,7 @@ from redis.asyncio import Redis
 
 from admission.records import Known, Listed, Records
 from admission.recovery import LostHoldError, Recovery
+from admission.rememberer import Rememberer
 from admission.settings import AdmissionSettings
 from fairline.errors import UnavailableError
 from fairline.runtime import logs
@@ -53,8 +55,10 @@ class Recoverer:
         self._records = records
         self._settings = settings
         self._metrics = metrics
+        self._rememberer = Rememberer(redis, room, records)
         self._listed_at = float("-inf")
         self._listed_of = ""
+        self._listed: set[str] = set()
         self._given_up: set[str] = set()  # said once
 
     async def look(self) -> None:
@@ -63,9 +67,10 @@ class Recoverer:
 
     async def run_once(self) -> int:
         """One look; how many sales were rebuilt. Raises ``UnavailableError``."""
-        with answering():
-            instance = str((await self._redis.info("replication"))["master_replid"])
-        known = await self._known(instance)
+        instance = await self._room.instance()
+        due = self._listed_of != instance or time.monotonic() - self._listed_at >= LIST_S
+        look = await self._rememberer.begin(instance) if due else None
+        known = await self._known(instance) if due else {}
         there = await self._there(sorted({*await self._room.sale_ids(), *known}))
         for sale_id, listed in known.items():
             sale = there[sale_id]
@@ -73,19 +78,27 @@ class Recoverer:
                 log.critical("sale halted: Postgres knows more of it than Redis", sale=sale_id)
                 await self._sales.halt(sale_id, "older than Postgres")
                 there[sale_id] = sale._replace(fence="halted")
-        halted = {sale_id: sale for sale_id, sale in there.items() if sale.fence not in {instance, ANY_FENCE}}
+        # One that was only registered is nothing yet, unless Postgres knows it: then Redis has lost it.
+        halted = {
+            sale_id: sale
+            for sale_id, sale in there.items()
+            if sale.fence not in {instance, ANY_FENCE} and (sale.fence or sale_id in self._listed)
+        }
         for sale_id in there:
             self._metrics.halted.labels(sale_id).set(sale_id in halted)
             self._metrics.recovered.labels(sale_id)  # at zero, so that an alert sees the first time
         at_once = asyncio.Semaphore(AT_ONCE)
-        return sum(await asyncio.gather(*(self._recover(sale_id, sale, at_once) for sale_id, sale in halted.items())))
+        rebuilt = sum(
+            await asyncio.gather(*(self._recover(sale_id, sale, at_once) for sale_id, sale in halted.items()))
+        )
+        if look is not None and all(sale.fence for sale in (await self._there(list(known))).values()):
+            await self._rememberer.finish(look)
+        return rebuilt
 
     async def _known(self, instance: str) -> dict[str, Listed]:
-        """The sales of Postgres, when it is time to compare them; nothing in between."""
-        if self._listed_of == instance and time.monotonic() - self._listed_at < LIST_S:
-            return {}
+        """The sales of Postgres, to compare them."""
         known = {listed.sale_id: listed async for listed in self._records.sales()}
-        self._listed_of, self._listed_at = instance, time.monotonic()
+        self._listed_of, self._listed_at, self._listed = instance, time.monotonic(), set(known)
         return known
 
     async def _there(self, sale_ids: list[str]) -> dict[str, _There]:

@@ -25,7 +25,7 @@ from order_service.postgres import Connection, Postgres
 from order_service.problems import Problem, body_of, checked, limit_of, number_of, only, query_of, respond
 from order_service.queries import query
 
-_ROUTE: Final = re.compile(r"/internal/sales(?:/([^/]+)/([a-z]+))?")
+_ROUTE: Final = re.compile(r"/internal/(?:(sales|archived)|sales/([^/]+)/([a-z]+))")
 _LAST_VERSION: Final = 2**63 - 1
 
 
@@ -45,19 +45,21 @@ class Reads:
 
     async def _answer(self, scope: Mapping[str, Any], receive: Receive) -> object:
         route = _ROUTE.fullmatch(scope["path"])
-        what = (route[2] or "sales") if route else ""
-        if route is None or what not in {*_PAGED, *_WHOLE, "epoch"}:
+        if route is None or not (route[1] or route[3] in {*_PAGED, *_WHOLE, "epoch"}):
             raise Problem(404, "not_found", "there is nothing here")
+        what = route[1] or route[3]
         method = "POST" if what == "epoch" else "GET"
         if scope["method"] != method:
             raise Problem(405, "method_not_allowed", f"only {method}")
-        sale_id = checked(route[1], SaleId, "sale_id") if route[1] else ""
+        sale_id = checked(route[2], SaleId, "sale_id") if route[2] else ""
         page = query_of(scope)
-        only(page, *(("limit", "cursor") if what in _PAGED else ()))
+        only(page, *(("limit", "cursor") if what in {*_LISTS, *_PAGED} else ()))
         limit, cursor = limit_of(page), page.get("cursor")
         body = await body_of(receive, most_bytes=recovery.MOST_BODY_BYTES) if what == "epoch" else b""
         async with self._postgres.connection() as connection:
-            if route[1] and await connection.fetchrow(query("known_sale"), sale_id) is None:
+            if what in _LISTS:
+                return await _LISTS[what](connection, "", limit, cursor)
+            if await connection.fetchrow(query("known_sale"), sale_id) is None:
                 raise Problem(404, "unknown_sale", f"there is no sale {sale_id}")
             if what in _PAGED:
                 return await _PAGED[what](connection, sale_id, limit, cursor)
@@ -131,8 +133,9 @@ async def _sold(connection: Connection, sale_id: str, limit: int, cursor: str | 
     return {"units": units, "next": f"{last['sku']}:{last['unit']}" if last else None}
 
 
-_PAGED: Final[Mapping[str, Callable[[Connection, str, int, str | None], Awaitable[object]]]] = {
-    "sales": recovery.list_sales,
+_Paged = Callable[[Connection, str, int, str | None], Awaitable[object]]
+_LISTS: Final[Mapping[str, _Paged]] = {"sales": recovery.list_sales, "archived": recovery.list_archived}
+_PAGED: Final[Mapping[str, _Paged]] = {
     "history": _history,
     "sold": _sold,
     "tickets": recovery.tickets,

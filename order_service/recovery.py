@@ -1,6 +1,7 @@
 """What whoever rebuilds a sale in Redis asks of Postgres, and the one thing it changes here (D2, V7).
 
     GET  /internal/sales?limit&cursor                      the sales that may have to be rebuilt
+    GET  /internal/archived?limit&cursor                   the archived ones, with what Redis kept of them (C2)
     GET  /internal/sales/{sale_id}/definition              the whole sale after its last change, epoch and version
     POST /internal/sales/{sale_id}/epoch {"epoch": 3}      3 becomes 4, if it still is 3; else 409 and what it is
     GET  /internal/sales/{sale_id}/tickets?limit&cursor    the tickets that ended, with their orders
@@ -35,11 +36,26 @@ async def list_sales(connection: Connection, _: str, limit: int, cursor: str | N
     return {"sales": sales, "next": sales[-1]["sale_id"] if len(rows) > limit else None}
 
 
+async def list_archived(connection: Connection, _: str, limit: int, cursor: str | None) -> object:
+    """A page of the archived ones; ``counts`` are the fields that Redis last told, ``sold`` units by sku."""
+    rows = await connection.fetch(query("list_archived"), cursor or "", limit + 1)
+    sales = [
+        {
+            **{name: row[name] for name in ("sale_id", "epoch", "version")},
+            "sale": _raw(row["definition"]),
+            "counts": _raw(row["counts"]),
+            "sold": _raw(row["sold"]),
+        }
+        for row in rows[:limit]
+    ]
+    return {"sales": sales, "next": sales[-1]["sale_id"] if len(rows) > limit else None}
+
+
 async def definition(connection: Connection, sale_id: str) -> object:
     """``sale`` is a ``sale.changed.v1``."""
     row = await connection.fetchrow(query("sale_definition"), sale_id)
     assert row is not None  # noqa: S101 - its caller has just seen it, and sales are never removed
-    return {"epoch": row["epoch"], "version": row["version"], "sale": msgspec.Raw(row["definition"].encode())}
+    return {"epoch": row["epoch"], "version": row["version"], "sale": _raw(row["definition"])}
 
 
 async def raise_epoch(connection: Connection, sale_id: str, body: bytes) -> object:
@@ -65,6 +81,10 @@ async def tickets(connection: Connection, sale_id: str, limit: int, cursor: str 
     rows = await connection.fetch(query("ended_tickets"), sale_id, after, limit + 1)
     found = [_ticket(row) for row in rows[:limit]]
     return {"tickets": found, "next": str(rows[limit - 1]["ticket_id"]) if len(rows) > limit else None}
+
+
+def _raw(text: str) -> msgspec.Raw:
+    return msgspec.Raw(text.encode())
 
 
 def _ticket(row: Any) -> dict[str, object]:

@@ -2,6 +2,8 @@
 
     key                          type    members                                     written by
     fairline:sales               set     ids of the sales to serve (O4)              sale_create (before), archiving
+    fairline:{whole}             string  identity of the Redis that has every sale   rememberer, adopting
+    fairline:{whole}:LOOK        string  the same, while somebody looks; expires     rememberer
     fairline:keys                hash    SHA-256 of an operator's key -> its record  gateway
     fairline:{S}:meta            hash    definition, state, fence, epoch, pace       sale_*, admit
     fairline:{S}:items           hash    SKU:field -> number (see below)             all that move stock
@@ -40,6 +42,7 @@ from collections.abc import Sequence
 from typing import Final
 
 SALES: Final = "fairline:sales"
+WHOLE: Final = "fairline:{whole}"
 OPERATOR_KEYS: Final = "fairline:keys"
 
 

@@ -1,9 +1,12 @@
 """The waiting room of a sale as the services see it: join, read, leave, look, statistics.
 
 All calls are scripts, so each is one atomic step; all raise ``FencedError`` while the sale is halted (D1) and
-``UnavailableError`` when Redis does not answer. The skus of a sale never change, so they are read once and kept.
+``UnavailableError`` when Redis does not answer. A sale that Redis does not know may be lost, which is ``FencedError``
+too, until this Redis is known to have every sale. The skus of a sale never change while Redis has it, so they are kept,
+and read again when ``look`` finds others.
 """
 
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
@@ -20,7 +23,7 @@ from redis.exceptions import (
 )
 
 from fairline import frames
-from fairline.errors import UnavailableError
+from fairline.errors import FencedError, UnavailableError
 from fairline.ids import readmission_of
 from fairline.states import TERMINAL, State
 from fairline.store import keys as names
@@ -229,6 +232,41 @@ class Room:
             state = await self.redis.hget(SaleKeys(sale_id).meta, "state")
         return state in (b"closed", "closed")
 
+    async def instance(self) -> str:
+        """The identity of the Redis that answers now (D1)."""
+        with answering():
+            return str((await self.redis.info("replication"))["master_replid"])
+
+    async def is_whole(self, *, as_of: str | None = None) -> bool:
+        """Whether this Redis, or that one, is known to have every sale of Postgres, if only as a halted one."""
+        with answering():
+            known = await self.redis.get(names.WHOLE)
+        return known == (as_of or await self.instance()).encode()
+
+    async def say_whole(self, instance: str) -> None:
+        """Note that the Redis of this identity has. Forgotten with all that it has, and with every restart."""
+        with answering():
+            await self.redis.set(names.WHOLE, instance)
+
+    async def look_begins(self, instance: str, *, within_s: int) -> str:
+        """Before it is looked whether this Redis has every sale: what to end the look with."""
+        look = f"{names.WHOLE}:{uuid.uuid4().hex}"
+        with answering():
+            await self.redis.set(look, instance, ex=within_s)
+        return look
+
+    async def look_ends(self, look: str) -> bool:
+        """Note that it has; nothing is noted of a Redis that was emptied since the look began, or that is another."""
+        with answering():
+            try:
+                await self.redis.rename(look, names.WHOLE)  # one step, and only where there still is what began it
+            except ResponseError as error:
+                if "no such key" in str(error):
+                    return False
+                raise
+            await self.redis.persist(names.WHOLE)
+        return True
+
     async def named_skus(self, sale_id: str) -> tuple[tuple[str, str], ...] | None:
         """(sku, name) of a sale in the operator's order; nothing for a sale that Redis does not know."""
         if sale_id not in self._skus:
@@ -236,13 +274,20 @@ class Room:
                 text = await self.redis.hget(SaleKeys(sale_id).meta, "skus")
             if text is None:
                 return None
-            self._skus[sale_id] = tuple(msgspec.json.decode(text, type=list[tuple[str, str]]))
+            self._skus[sale_id] = named_in(text)
         return self._skus[sale_id]
 
     async def skus(self, sale_id: str) -> tuple[str, ...] | None:
         """The skus of a sale; nothing for a sale that Redis does not know."""
         named = await self.named_skus(sale_id)
         return None if named is None else tuple(sku for sku, _ in named)
+
+    async def known_skus(self, sale_id: str) -> tuple[str, ...] | None:
+        """The same; nothing only where there is no such sale. Raises ``FencedError`` where it may be lost."""
+        skus = await self.skus(sale_id)
+        if skus is None and not await self.is_whole():
+            raise FencedError
+        return skus
 
     async def join(self, sale_id: str, joins: Sequence[Join], *, max_waiting: int) -> list[tuple[str, Ticket | None]]:
         """Take these into the line, in this order; a word and a ticket for each.
@@ -312,7 +357,7 @@ class Room:
 
     async def readmit(self, sale_id: str, ticket_id: str) -> str:
         """READMITTED, SAME or why not: see ``readmit.lua``. The new ticket is ``ids.readmission_of`` the old one."""
-        skus = await self.skus(sale_id)
+        skus = await self.known_skus(sale_id)
         if skus is None:
             return "UNKNOWN"
         with answering():
@@ -321,15 +366,19 @@ class Room:
 
     async def look(self, sale_id: str) -> LookReply | None:
         """How the sale stands; nothing for one that Redis does not know. Rows are in the order of ``skus``."""
-        skus = await self.skus(sale_id)
+        skus = await self.known_skus(sale_id)
         if skus is None:
             return None
         with answering():
-            return await self._look(self.redis, SaleKeys(sale_id, skus), skus=skus)
+            reply = await self._look(self.redis, SaleKeys(sale_id, skus), skus=skus)
+        if tuple(sku for sku, _ in named_in(reply.meta["skus"])) == skus:
+            return reply
+        self._skus.pop(sale_id, None)  # Redis was emptied, and the sale made anew with others
+        return await self.look(sale_id)
 
     async def stats(self, sale_id: str) -> StatsReply | None:
         """All counts at one instant; nothing for a sale that Redis does not know."""
-        skus = await self.skus(sale_id)
+        skus = await self.known_skus(sale_id)
         if skus is None:
             return None
         with answering():
@@ -339,6 +388,11 @@ class Room:
         """Add to the running totals what a gateway answered without asking Redis. Not safe to repeat."""
         with answering():
             await self._tally(self.redis, SaleKeys(sale_id), counted=counted)
+
+
+def named_in(text: bytes | str) -> tuple[tuple[str, str], ...]:
+    """(sku, name) of a sale, from the field of its definition."""
+    return tuple(msgspec.json.decode(text, type=list[tuple[str, str]]))
 
 
 # What a Redis says that takes no writes now: a full disk, too few replicas (D6), a script of somebody else. Nothing was

@@ -138,7 +138,7 @@ class Sales:
     async def _changed(
         self, sale_id: str, action: str, fields: Mapping[str, str], reason: str, due: str = ""
     ) -> ChangeReply | None:
-        skus = await self._room.skus(sale_id)
+        skus = await self._room.known_skus(sale_id)
         if skus is None:
             return None
         with answering():
@@ -157,7 +157,7 @@ class Sales:
 
         Nothing where the sale or the sku is unknown. Absolute, so the same call twice is the same as once (U3).
         """
-        skus = await self._room.skus(sale_id)
+        skus = await self._room.known_skus(sale_id)
         if skus is None or sku not in skus:
             return None
         with answering():
@@ -202,4 +202,7 @@ class Sales:
 
         Only after a stop that is known to have lost nothing; see ``fairline.store.fence``.
         """
-        return [sale_id for sale_id in await self._room.sale_ids() if await self.adopt_one(sale_id, was)]
+        adopted = [sale_id for sale_id in await self._room.sale_ids() if await self.adopt_one(sale_id, was)]
+        if await self._room.is_whole(as_of=was):
+            await self._room.say_whole(await self._room.instance())
+        return adopted

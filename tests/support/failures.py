@@ -130,7 +130,7 @@ FAILURES: Final = (
     Failure(
         name="Redis emptied, not yet rebuilt",
         differs=dict.fromkeys(_OF_REDIS, _RECOVERING) | {"socket": "recovering"},
-        buyer="`recovering`; at a gateway that was started since, `unknown_sale` for whoever has no ticket",
+        buyer="`recovering`, also at a gateway that was started since and for a sale that nobody knows",
         data="what Kafka and Postgres hold is there; nothing is sold or told until the sale is rebuilt",
         alerts=("FairlineSaleHalted", "FairlineBuyersRefused"),
         also=(

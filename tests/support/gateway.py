@@ -182,6 +182,8 @@ async def a_gateway(redis_url: str, **more: str) -> AsyncIterator[Api]:
     tasks = [
         asyncio.create_task(service.run(stopping)) for service in (server, gateway, gateway.tallies, gateway.records)
     ]
+    room = Room(redis)
+    await room.say_whole(await room.instance())  # as admission does once it has seen that no sale is lost
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=200)) as session:
         try:
             async with asyncio.timeout(10):

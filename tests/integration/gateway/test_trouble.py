@@ -84,9 +84,23 @@ async def test_a_sale_that_redis_forgot_is_recovering_where_it_was_known(trouble
 
     await eventually(recovering)
     async with a_gateway(troubled.redis.redis_url) as other:  # knows nothing but the token
-        reply = await other.call("GET", f"/sales/{sale_id}/tickets/{ticket['ticket_id']}", key=ticket["token"])
+        path = f"/sales/{sale_id}/tickets/{ticket['ticket_id']}"
+        reply = await other.call("GET", path, key=ticket["token"])
         assert (reply.status, reply.code) == (503, "recovering")
-        assert (await other.join(sale_id, "bert")).code == "unknown_sale"
+        assert (await other.join(sale_id, "bert")).code == "unknown_sale", "as far as anybody knows"
+        await api.redis.flushall()
+        replies = [
+            await other.join("never-asked-for", "bert"),
+            await other.call("GET", "/sales/never-asked-for-either"),
+            await other.call("GET", path, key=ticket["token"]),
+            await other.admin("GET", f"/sales/{sale_id}"),
+            await other.admin("GET", f"/sales/{sale_id}/stats"),
+            await other.admin("PATCH", f"/sales/{sale_id}", {"message": "x"}),
+            await other.admin("POST", f"/sales/{sale_id}/pause"),
+            await other.admin("PUT", f"/sales/{sale_id}/items/seat/stock", {"stock": 1, "version": 1}),
+        ]
+        assert {(reply.status, reply.code) for reply in replies} == {(503, "recovering")}, "it cannot know yet"
+        assert all(int(reply.headers["retry-after"]) >= 1 for reply in replies)
 
 
 async def test_a_stored_key_cannot_be_checked_without_redis_and_the_first_one_can(troubled: Troubled) -> None:

@@ -7,9 +7,14 @@ from typing import Any
 import pytest
 from redis.exceptions import RedisError
 
+from admission.recoverer import Recoverer
 from admission.settings import AdmissionSettings
 from fairline.errors import FencedError, UnavailableError
+from fairline.runtime.metrics import Metrics
+from fairline.store import keys as names
 from fairline.store.fence import identity
+from fairline.store.room import Room
+from fairline.store.sales import Sales
 from tests.support.admission import admission_settings, an_admission
 from tests.support.recovering import World, show, window_over
 from tests.support.sale import SaleDriver
@@ -17,13 +22,14 @@ from tests.support.sale_facts import faults_of
 from tests.support.stack import eventually
 
 
-def quick(world: World) -> AdmissionSettings:
+def quick(world: World, **more: object) -> AdmissionSettings:
     return admission_settings(
         redis_url=world.running.redis_url,
         kafka=world.kafka,
         order_service_url=world.order_service_url,
         redrive_after_ms=500,
         drain_s=5,
+        **more,
     )
 
 
@@ -139,3 +145,83 @@ async def test_e4_a_closed_sale_that_was_lost_is_there_again_and_closed_again(wo
         await eventually(lambda: sale.room.is_closed(sale.id), within_s=60)
         assert await sale.states(ada) == ["CONFIRMED"]
         assert sale.id in await sale.room.sale_ids()
+
+
+async def whole(world: World) -> bool:
+    return await Room(world.redis).is_whole()
+
+
+async def test_c2_an_archived_sale_is_archived_again_after_all_of_redis_was_lost(world: World) -> None:
+    sale = await world.sale(4)
+    async with an_admission(quick(world, archive_after_s=1)):
+        [ada] = await sale.join("ada")
+        await eventually(lambda: state_is(sale, ada, "CONFIRMED"), within_s=60)
+        await sale.change("end")
+        await eventually(lambda: not_served(sale), within_s=60)
+        await eventually(lambda: whole(world), within_s=30)
+        before = await sale.stats()
+        await world.empty()
+        assert not await whole(world)
+        await eventually(lambda: whole(world), within_s=60)
+        after, look = await sale.stats(), await sale.look()
+    assert look.meta["state"] == "closed", "a ticket that it does not know is in the archive"
+    assert [(row.free, row.outlook, row.stock) for row in look.rows] == [(3, "available", 4)]
+    assert (sorted(after.counts), after.stocks) == (sorted(before.counts), before.stocks)
+    assert await sale.room.read(sale.id, [(ada, "seat")]) == [None]
+    assert await not_served(sale)
+
+
+async def not_served(sale: SaleDriver) -> bool:
+    return sale.id not in await sale.room.sale_ids()
+
+
+def a_recoverer(world: World, metrics: Metrics) -> Recoverer:
+    return Recoverer(world.redis, Room(world.redis), world.records, quick(world), metrics)
+
+
+async def test_a_sale_that_redis_does_not_know_may_be_lost_until_somebody_has_looked(world: World) -> None:
+    sale = await world.sale(4)
+    room = Room(world.redis)
+    for look in (room.look, room.stats, Sales(room).get):
+        with pytest.raises(FencedError):
+            await look("nowhere")
+    await a_recoverer(world, Metrics()).run_once()
+    for look in (room.look, room.stats, Sales(room).get):
+        assert await look("nowhere") is None
+    was = await room.instance()
+    await world.kill()
+    with pytest.raises(FencedError):
+        await Room(world.redis).look("nowhere")
+    assert await Sales(Room(world.redis)).adopt(was) == [sale.id]
+    assert await Room(world.redis).look("nowhere") is None, "nothing was lost, and somebody has said so"
+
+
+async def test_a_redis_that_is_emptied_while_it_is_looked_at_is_not_whole(world: World) -> None:
+    room = Room(world.redis)
+    look = await room.look_begins(await room.instance(), within_s=60)
+    await world.empty()
+    assert not await room.look_ends(look)
+    assert not await room.is_whole()
+    look = await room.look_begins(await room.instance(), within_s=60)
+    assert await room.look_ends(look)
+    assert await room.is_whole()
+    assert await world.redis.ttl(names.WHOLE) == -1
+
+
+async def test_a_sale_that_was_registered_and_never_written_is_not_halted_and_one_that_is_lost_is(world: World) -> None:
+    sale = await world.sale(4)
+    await world.empty()
+    raw: Any = world.redis
+    await raw.sadd(names.SALES, "never-written", sale.id)
+    metrics = Metrics()
+    recoverer = a_recoverer(world, metrics)
+
+    def halted(sale_id: str) -> float | None:
+        return metrics.registry.get_sample_value("fairline_sale_recovering", {"sale": sale_id})
+
+    attempt = await world.attempt(sale)  # somebody else is at it, so it stays halted here
+    assert await recoverer.run_once() == 0
+    assert (halted("never-written"), halted(sale.id)) == (0, 1)
+    assert await attempt.run() is not None
+    assert await recoverer.run_once() == 0
+    assert (halted("never-written"), halted(sale.id)) == (0, 0)

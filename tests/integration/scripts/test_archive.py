@@ -1,12 +1,16 @@
-"""archive.lua, unlink.lua: a closed sale goes to Postgres in batches and leaves its counters (C2)."""
+"""archive.lua, unlink.lua, remember.lua: a closed sale goes to Postgres in batches and leaves its counters (C2)."""
 
 from typing import Any
 
 import msgspec
 import pytest
 
+from admission.records import Archived
+from admission.rememberer import left_of as remains_of
 from fairline.errors import FencedError
 from fairline.events import AnyFact, SaleChanged, TicketsArchived
+from fairline.store.room import WordReply
+from fairline.store.scripts import Script
 from tests.integration.scripts.conftest import NewSale
 from tests.support.sale import SaleDriver
 
@@ -223,3 +227,39 @@ async def test_d1_a_halted_sale_is_not_archived(new_sale: NewSale, script: str) 
     with pytest.raises(FencedError):
         await call
     assert await sale.redis.hlen(sale.keys.tickets) == 6
+
+
+async def seen_of(sale: SaleDriver) -> tuple[Any, ...]:
+    """What a gateway can tell of it, but for how far a line had come in which nobody stands."""
+    look, stats = await sale.look(), await sale.stats()
+    told = {name: look.meta[name] for name in ("state", "fence", "name", "epoch", "version", "acked", "skus", "rate")}
+    rows = [msgspec.structs.replace(row, served=0) for row in look.rows]
+    return told, rows, stats.state, sorted(zip(stats.counts[::2], stats.counts[1::2], strict=True)), stats.stocks
+
+
+async def test_c2_what_was_left_of_a_sale_is_written_down_again_from_what_postgres_has(new_sale: NewSale) -> None:
+    sale, tickets = await closed_sale(new_sale, damaged=True)
+    facts = []
+    while await sale.archive() != "ARCHIVED":
+        facts.append(await keep(sale))
+    last = facts[-1]
+    assert isinstance(last, SaleChanged)
+    before = await seen_of(sale)
+    counts = {name.decode(): int(number) for name, number in (await sale.raw.hgetall(sale.keys.counts)).items()}
+    postgres = Archived(sale.id, last.epoch, last.version, last, counts, {"chair": 1})
+    fields, items = remains_of(postgres)
+    remember = Script("admission", "remember", WordReply)
+
+    async def again() -> str:
+        return (await remember(sale.redis, sale.keys, fields=fields, items=items, counts=counts)).word
+
+    assert await again() == "KNOWN"
+    assert await seen_of(sale) == before
+    await sale.redis.hset(sale.keys.meta, "fence", "halted")
+    assert await again() == "KNOWN"
+    await sale.remove()
+    assert await again() == "REMEMBERED"
+    assert await seen_of(sale) == before
+    assert await again() == "KNOWN"
+    assert await sale.room.read(sale.id, [(tickets["CONFIRMED"], "chair")]) == [None]
+    assert await sale.room.sale_ids() == [each for each in await sale.room.sale_ids() if each != sale.id], "not served"

@@ -1,6 +1,10 @@
 """read.lua, look.lua, stats.lua, tally.lua: what everybody is told. They change nothing but running totals."""
 
+from redis.asyncio import Redis
+
+from fairline.store.room import LookReply, LookRow, Room
 from tests.integration.scripts.conftest import NewSale
+from tests.support.sale import SaleDriver
 
 
 async def test_read_gives_each_ticket_in_the_order_asked_for_and_nothing_for_an_unknown_one(new_sale: NewSale) -> None:
@@ -115,3 +119,20 @@ async def test_tally_adds_what_a_gateway_counted_by_itself(new_sale: NewSale) ->
         await sale.room.tally(sale.id, {"seat:asked": 3, "seat:refused:sold_out": 2})
     await sale.room.tally(sale.id, {})
     assert [await sale.count(each) for each in ("asked", "refused:sold_out")] == [6, 4]
+
+
+async def test_a_sale_that_was_lost_and_made_anew_with_other_skus_is_looked_at_by_those(redis: Redis) -> None:
+    room, first = Room(redis), SaleDriver(redis, {"seat": 3})
+    await first.create()
+    assert [row.stock for row in rows_of(await room.look(first.id))] == [3]
+    await first.remove()
+    second = SaleDriver(redis, {"chair": 1, "table": 2}, sale_id=first.id)
+    await second.create()
+    assert [row.stock for row in rows_of(await room.look(first.id))] == [1, 2]
+    assert await room.skus(first.id) == ("chair", "table")
+    await second.remove()
+
+
+def rows_of(look: LookReply | None) -> list[LookRow]:
+    assert look is not None
+    return look.rows
