@@ -19,6 +19,7 @@ from fairline.states import SaleState, State
 from fairline.store.client import Redis, connect
 from fairline.store.keys import SaleKeys
 from fairline.store.scripts import TicketRecord
+from fairline.stream.connection import start, stop
 from loadtest.finals import Finals, FinalsError, Item, KafkaSide, Letter, PostgresSide, RedisSide, Row, Ticket, Unit
 
 WITHIN_S: Final = 10.0  # each answer of a server
@@ -148,7 +149,7 @@ async def _kafka(sale_id: str, bootstrap: str, ours: set[str]) -> KafkaSide:
     )
     try:
         async with asyncio.timeout(WITHIN_S):
-            await consumer.start()
+            await start(consumer)
             ends = await consumer.end_offsets(sorted(consumer.assignment()))
         if lacking := sorted(set(events.TOPICS) - {part.topic for part in ends}):
             raise FinalsError(f"Kafka has no topic {', '.join(lacking)}: run python -m fairline.stream.topics")
@@ -160,7 +161,7 @@ async def _kafka(sale_id: str, bootstrap: str, ours: set[str]) -> KafkaSide:
                 if record.offset < ends[TopicPartition(record.topic, record.partition)]:
                     found.take(record)
     finally:
-        await consumer.stop()
+        await stop(consumer)
     return found.side()
 
 

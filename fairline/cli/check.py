@@ -26,6 +26,7 @@ from fairline.cli.output import show_json
 from fairline.events import TOPICS
 from fairline.local.folder import DEFAULT
 from fairline.store.client import connect
+from fairline.stream.connection import start, stop
 
 WITHIN_S: Final = 3.0
 _SERVICES: Final = ("gateway", "notifier", "admission", "order_service")
@@ -154,10 +155,10 @@ async def _redis(url: str) -> str:
 async def _kafka(bootstrap: str) -> str:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=round(WITHIN_S * 1000))
     try:
-        await admin.start()
+        await start(admin)
         missing = sorted(set(TOPICS) - set(await admin.list_topics()))
     finally:
-        await admin.close()
+        await stop(admin)
     if missing:
         raise _Fault(f"{bootstrap} has no topic {', '.join(missing)}: run python -m fairline.stream.topics")
     return bootstrap

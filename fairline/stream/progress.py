@@ -8,7 +8,6 @@ Both connect, ask and go; both raise ``UnavailableError`` when Kafka does not an
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -16,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from fairline.errors import UnavailableError
+from fairline.stream.connection import start, stop
 from fairline.stream.reader import Partition
 
 WITHIN_S: Final = 5.0
@@ -26,7 +26,7 @@ async def ends_of(bootstrap: str, topics: Sequence[str], *, within_s: float = WI
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, request_timeout_ms=round(within_s * 1000))
     try:
         async with asyncio.timeout(within_s):
-            await consumer.start()
+            await start(consumer)
             await consumer._client.fetch_all_metadata()  # noqa: SLF001 - partitions of topics it does not read
             partitions = [
                 TopicPartition(topic, number)
@@ -37,8 +37,7 @@ async def ends_of(bootstrap: str, topics: Sequence[str], *, within_s: float = WI
     except (TimeoutError, KafkaError, OSError) as error:
         raise UnavailableError(f"Kafka does not say how much there is: {error!r}") from error
     finally:
-        with suppress(KafkaError, OSError):
-            await consumer.stop()
+        await stop(consumer)
     return {Partition(*where): end for where, end in ends.items() if end}
 
 
@@ -49,14 +48,13 @@ async def behind(bootstrap: str, group: str, ends: Mapping[Partition, int], *, w
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=round(within_s * 1000))
     try:
         async with asyncio.timeout(within_s):
-            await admin.start()
+            await start(admin)
             found = await admin.list_consumer_group_offsets(
                 group, partitions=[TopicPartition(*where) for where in ends]
             )
     except (TimeoutError, KafkaError, OSError) as error:
         raise UnavailableError(f"Kafka does not say how far {group} is: {error!r}") from error
     finally:
-        with suppress(KafkaError, OSError):
-            await admin.close()
+        await stop(admin)
     committed = {Partition(*where): max(0, at.offset) for where, at in found.items()}
     return sum(max(0, end - committed.get(where, 0)) for where, end in ends.items())

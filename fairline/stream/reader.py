@@ -29,10 +29,10 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from fairline import events
 from fairline.errors import UnavailableError
+from fairline.stream.connection import start, stop
 
 CONNECT_S: Final = 15.0  # the first group of a new Kafka waits while the topic of offsets is made
 COMMIT_S: Final = 5.0
-CLOSE_S: Final = 2.0
 REQUEST_TIMEOUT_S: Final = 10.0
 SESSION_S: Final = 6.0  # how long a killed member keeps its partitions; a broker takes no less by default
 HEARTBEATS: Final = 3  # a session, at least
@@ -229,7 +229,7 @@ class EventReader:
         consumer.subscribe(self._topics, listener=_Moves(self))
         try:
             async with asyncio.timeout(CONNECT_S):
-                await consumer.start()
+                await start(consumer)
         except (TimeoutError, KafkaError, OSError) as error:
             await stop(consumer)
             raise UnavailableError(f"Kafka cannot be reached: {error!r}") from error
@@ -282,10 +282,3 @@ def record_of(raw: Any) -> Record:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         fault = f"{type(error).__name__}: {error}"
     return Record(raw.topic, raw.partition, raw.offset, raw.key, raw.value or b"", raw.headers, fact, fault)
-
-
-async def stop(consumer: AIOKafkaConsumer) -> None:
-    """Close a consumer, within ``CLOSE_S`` and whatever it says."""
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(CLOSE_S):
-            await consumer.stop()

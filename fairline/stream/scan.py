@@ -12,7 +12,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from fairline.errors import UnavailableError
-from fairline.stream.reader import REQUEST_TIMEOUT_S, Partition, Record, record_of, stop
+from fairline.stream.connection import start, stop
+from fairline.stream.reader import REQUEST_TIMEOUT_S, Partition, Record, record_of
 
 POLL_MS: Final = 200
 
@@ -50,7 +51,7 @@ async def scan(
     )
     try:
         async with asyncio.timeout(within_s):
-            await consumer.start()
+            await start(consumer)
             ends = await _seek(consumer, starts)
         found: list[Record] = []
         while ends and len(found) < most and time.monotonic() < deadline:

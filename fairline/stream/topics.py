@@ -6,7 +6,6 @@ It changes nothing of a topic that is there, so it may run before every start. T
 
 import argparse
 import asyncio
-import contextlib
 import os
 import re
 import sys
@@ -18,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from fairline.events import DEAD_LETTERS, TOPICS
+from fairline.stream.connection import start, stop
 
 ALL: Final = (*TOPICS, *(f"{topic}{DEAD_LETTERS}" for topic in TOPICS))
 REQUEST_TIMEOUT_S: Final = 10.0
@@ -61,7 +61,7 @@ async def create(
 async def _create(bootstrap: str, partitions: int, replication: int, topics: Sequence[str]) -> list[str]:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=round(REQUEST_TIMEOUT_S * 1000))
     try:
-        await admin.start()
+        await start(admin)
         there = set(await admin.list_topics())
         missing = [topic for topic in topics if topic not in there]
         if not missing:
@@ -73,8 +73,7 @@ async def _create(bootstrap: str, partitions: int, replication: int, topics: Seq
                 raise error(f"{name}: {(message or [None])[0] or error.description}")
         return missing
     finally:
-        with contextlib.suppress(KafkaError, OSError):
-            await admin.close()
+        await stop(admin)
 
 
 def _topic(name: str, partitions: int, replication: int) -> NewTopic:

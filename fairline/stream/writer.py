@@ -11,7 +11,6 @@ memory; so is one that Kafka no longer accepts (sequence lost, fenced). One task
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Any, Final
@@ -23,6 +22,7 @@ from fairline import events
 from fairline.clock import at, now_ms
 from fairline.errors import UnavailableError
 from fairline.events import Fact
+from fairline.stream.connection import CLOSE_S, end, start
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -30,8 +30,6 @@ REQUEST_TIMEOUT_S: Final = 10.0
 # One request to a partition is in flight at a time, so that a large batch is what makes it fast. Below the broker's
 # own limit of 1 MB a batch.
 BATCH_BYTES: Final = 512 * 1024
-DISCARD_S: Final = 15.0  # an answer of a broker that hangs is waited for by the library, behind the back of everybody
-CLOSE_S: Final = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -77,9 +75,7 @@ class EventWriter:
         """Close the producer; what is not acknowledged by now never was. A second call does nothing more."""
         self._discard(self._producer)
         if self._discarding:
-            _, late = await asyncio.wait(self._discarding, timeout=CLOSE_S)
-            for task in late:
-                task.cancel()
+            await asyncio.wait(self._discarding, timeout=CLOSE_S)
 
     async def _send(
         self,
@@ -128,7 +124,7 @@ class EventWriter:
                     request_timeout_ms=round(REQUEST_TIMEOUT_S * 1000),
                 )
                 try:
-                    await producer.start()
+                    await start(producer)
                 except BaseException:
                     self._discard(producer)
                     raise
@@ -141,7 +137,7 @@ class EventWriter:
             return
         if self._producer is producer:
             self._producer = None
-        task = asyncio.create_task(_stop(producer), name="discard producer")
+        task = end(producer)
         self._discarding.add(task)
         task.add_done_callback(self._discarding.discard)
 
@@ -175,13 +171,3 @@ def _acknowledged(future: asyncio.Future[Any]) -> bool:
 def _looked_at(future: asyncio.Future[Any]) -> None:
     if not future.cancelled():
         future.exception()  # or asyncio would complain of one that nobody waits for any more
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    # stop() alone waits until its queue is sent, which may be never.
-    producer._message_accumulator.fail_all(KafkaError("the producer was thrown away"))  # noqa: SLF001 - see above
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(DISCARD_S):
-            await producer.stop()
-    with contextlib.suppress(Exception):
-        await producer.client.close()
