@@ -70,10 +70,13 @@ if now_us() < from_us then
   return answer('NOT_OPEN', {}, in_flight, {})
 end
 
--- By the next redrive the orders stand by age, except for those that were sent again: they are older than the others.
+-- By the next redrive the orders stand by age, until they are sent again: then they wait the longer for the next time
+-- the older they are, and stand at the other end. Where both ends are the same few, the near one tells.
 local backlog = { redis.call('XLEN', keys.outbox), redis.call('ZCARD', keys.reserved), 0 }
-local old = redis.call('ZRANGE', keys.reserved, stragglers, stragglers)[1]
-if old then backlog[3] = math.max(0, now_ms() - load(keys.tickets, old)[F.changed_ms]) end
+for _, rank in ipairs(backlog[2] > 2 * stragglers and { stragglers, -1 - stragglers } or { stragglers }) do
+  local old = redis.call('ZRANGE', keys.reserved, rank, rank)[1]
+  if old then backlog[3] = math.max(backlog[3], now_ms() - load(keys.tickets, old)[F.changed_ms]) end
+end
 if (meta[9] or '1') ~= ARGV[7] or (meta[10] or '') ~= because then
   redis.call('HSET', keys.meta, 'share', ARGV[7], 'because', because) -- for statistics
 end

@@ -53,6 +53,19 @@ async def test_it_tells_what_waits_for_kafka_and_how_many_orders_and_how_old(new
     assert (await admit(sale, "settled")).backlog == Backlog(outbox=found.outbox)
 
 
+async def test_orders_that_were_sent_again_are_as_old_as_they_were_whoever_orders_after_them(new_sale: NewSale) -> None:
+    sale = await new_sale(99)
+    ids = await reserved(sale, STRAGGLERS + 1)
+    await make_older(sale, *ids)
+    assert await sale.redrive(redrive_ms=60_000) == (STRAGGLERS + 1, 0)
+    fresh = await sale.join(*(f"late-{n}" for n in range(STRAGGLERS + 1)))
+    lease, _ = await sale.admit(len(fresh))
+    assert await sale.reserve(lease, *fresh) == ["RESERVED"] * len(fresh)
+    assert (await admit(sale, "behind")).backlog.age_ms >= AN_HOUR_MS
+    await sale.confirm(ids[0])
+    assert (await admit(sale, "stragglers")).backlog.age_ms < AN_HOUR_MS
+
+
 async def test_at_the_limit_of_orders_nobody_is_admitted_until_some_have_their_verdict(new_sale: NewSale) -> None:
     sale = await new_sale(99)
     [first, _] = await reserved(sale, 2)
