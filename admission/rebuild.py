@@ -8,6 +8,7 @@ be done anew from wherever it came to.
     terminal in Redis                          it stays
     RESERVED, its units sold to nobody else    it stays, with its units, and is sent again with the new epoch
     any other live ticket                      WAITING at its arrival, unseen: its buyer must come first
+    Postgres knows it as a readmission         the same, where Redis has lost it and its buyer has no other
 
 Units that are free are all serials without those sold, withdrawn or held. Nothing is counted that can be looked at.
 """
@@ -62,14 +63,18 @@ def rebuild(found: Found, known: Known, ended: Iterable[Ended], *, epoch: int) -
     tickets = dict(found.tickets)
     what: Counter[str] = Counter()
     orders = 0
+    readmitted: list[Ended] = []
     for each in ended:
         if each.sku in skus:
             orders += each.order is not None
             _overrule(tickets, each, what)
+            if each.readmitted_as is not None:
+                readmitted.append(each)
     hands = _Hands(sale, tickets)
     for ticket_id, record in sorted(tickets.items(), key=lambda pair: pair[1].arrival):
         if record.state in LIVE:
             tickets[ticket_id] = _live(record, hands, what)
+    _readmit(tickets, readmitted, hands, what)
     what["verdicts"] = orders
     new = Rebuilt(meta_of(known, sale, epoch), {}, {}, hands.withdrawn, {}, what=what)
     if "seq" in found.meta:  # no token up to this one is of a ticket that was lost (D4)
@@ -134,6 +139,23 @@ def _overrule(tickets: dict[str, TicketRecord], ended: Ended, what: Counter[str]
     )
 
 
+def _readmit(
+    tickets: dict[str, TicketRecord], readmitted: Iterable[Ended], hands: "_Hands", what: Counter[str]
+) -> None:
+    """Make new tickets again that were lost, on the terms of ``readmit.lua``; the end of the sale tells them theirs."""
+    live = {who(record) for record in tickets.values() if record.state in LIVE}
+    for each in sorted(readmitted, key=lambda each: each.arrival or 0):
+        # Of an order that could not be read Postgres has neither buyer nor place: only its token brings it back (D4).
+        if each.readmitted_as is None or each.readmitted_as in tickets or not (each.buyer_id and each.arrival):
+            continue
+        lost = _lost(each, (each.order.number if each.order else None) or 0)
+        if who(lost) in live or not hands.may_take(lost):
+            continue
+        live.add(who(lost))
+        tickets[each.readmitted_as] = msgspec.structs.replace(lost, state=State.WAITING.value, lease=UNSEEN, back=1)
+        what.update(("restored", "in_line"))
+
+
 def _lost(ended: Ended, number: int) -> TicketRecord:
     return TicketRecord(
         state=ended.outcome,
@@ -181,6 +203,10 @@ class _Hands:
             return None
         self._take(record, slots)
         return slots
+
+    def may_take(self, record: TicketRecord) -> bool:
+        """Whether the buyer may have so many more."""
+        return len(self.slots[who(record)]) + record.quantity <= self._limit
 
     def _take(self, record: TicketRecord, slots: Iterable[int]) -> None:
         self.taken[record.sku] |= set(record.units)

@@ -57,7 +57,7 @@ class Order(msgspec.Struct):
 
 
 class Ended(msgspec.Struct):
-    """A ticket that ended; ``order`` where it came to one."""
+    """A ticket that ended; ``order`` where it came to one, ``readmitted_as`` the ticket its buyer was given for it."""
 
     ticket_id: str
     outcome: str
@@ -68,6 +68,7 @@ class Ended(msgspec.Struct):
     reason: str
     at_ms: int
     order: Order | None
+    readmitted_as: str | None = None
 
     @property
     def sold(self) -> Order | None:

@@ -22,6 +22,7 @@ from order_service.problems import Problem
 from order_service.queries import query
 
 MOST_BODY_BYTES: Final = 1024
+_ENDED: Final = ("ticket_id", "outcome", "sku", "buyer_id", "quantity", "arrival", "reason", "readmitted_as")
 _NO_TICKET: Final = str(UUID(int=0))
 
 
@@ -91,5 +92,5 @@ def _ticket(row: Any) -> dict[str, object]:
     order = None
     if row["verdict"] is not None:
         order = {name: row[name] for name in ("verdict", "units", "slots", "epoch", "number")}
-    ended = {name: row[name] for name in ("ticket_id", "outcome", "sku", "buyer_id", "quantity", "arrival", "reason")}
+    ended = {name: row[name] for name in _ENDED}
     return {**ended, "at_ms": to_ms(row["at"]), "order": order}

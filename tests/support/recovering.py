@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from admission.records import Ended, Records
 from admission.recovery import Recovery
+from fairline.events import AnyFact
 from fairline.store.client import connect
 from fairline.store.fence import identity
 from fairline.store.room import Shown, Ticket
@@ -63,6 +64,7 @@ class World:
         self.kafka = kafka
         self.order_service_url = order_service_url
         self.records = Records(session, order_service_url)
+        self._session = session
         self.redis: Redis = a_client(running.redis_url)
         self._writer = writer
         self._sales: dict[str, SaleDriver] = {}
@@ -82,8 +84,18 @@ class World:
 
     async def send(self, sale: SaleDriver) -> None:
         """What is in the outbox goes to Kafka."""
-        facts = await sale.relay()
+        await self.send_these(*await sale.relay())
+
+    async def send_these(self, *facts: AnyFact) -> None:
+        """These go to Kafka."""
         assert all(await self._writer.send(facts, DEADLINE_S))
+
+    async def ask(self, path: str, body: Any = None) -> Any:
+        """Of the internal port of the order service, as the gateway does."""
+        url = f"{self.order_service_url}/internal/{path}"
+        async with self._session.request("GET" if body is None else "POST", url, json=body) as answer:
+            assert answer.status == 200, await answer.text()
+            return await answer.json()
 
     async def ended(self, sale: SaleDriver, number: int) -> dict[str, Ended]:
         """The tickets that ended, as soon as Postgres has so many."""

@@ -123,6 +123,7 @@ async def test_the_tickets_that_ended_come_in_pages_with_their_orders(desk: Desk
     assert one["order"] == {"verdict": "confirmed", "units": [3, 4], "slots": [1, 2], "epoch": 0, "number": 2}
     other = found[refused.ticket_id]
     assert (other["outcome"], other["reason"], other["order"]["verdict"]) == ("RELEASED", "unit_taken", "failed")
+    assert other["readmitted_as"] is None
     third = found[declined.ticket_id]
     assert (third["outcome"], third["reason"], third["order"]) == ("DECLINED", "payment_declined", None)
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from admission import recovery
@@ -11,6 +12,7 @@ from admission.rebuild import rebuild
 from admission.recovery import LostHoldError
 from fairline.errors import FencedError
 from fairline.events import OrderPlaced, SaleChanged, from_outbox
+from fairline.ids import readmission_of
 from fairline.store.room import Ticket
 from tests.support.recovering import Replica, World, show, window_over
 from tests.support.sale import SaleDriver
@@ -82,6 +84,53 @@ async def test_d3_an_emptied_redis_is_rebuilt_from_postgres_and_lost_buyers_come
     await window_over(sale)
     assert await sale.admitted(2) == [waiting[0].ticket_id, waiting[2].ticket_id]
     assert await sale.admitted(2) == [fay.ticket_id]
+    assert await faults_of(sale) == []
+
+
+async def readmitted(world: World, sale: SaleDriver, old: str) -> str:
+    """Postgres refuses the order that lies in the outbox, and an operator readmits its buyer; the new ticket."""
+    [placed] = await sale.relay()
+    assert isinstance(placed, OrderPlaced)
+    await world.send_these(msgspec.structs.replace(placed, units=(0,)))
+    assert (await world.ended(sale, 1))[old].outcome == "RELEASED"
+    await sale.release(old)
+    new = readmission_of(sale.id, old)
+
+    async def letter() -> str:
+        [found] = (await world.ask(f"dead-letters?sale_id={sale.id}"))["dead_letters"]
+        return str(found["id"])
+
+    letter_id = await eventually(letter, within_s=60)
+    act = {"operator": "ada", "role": "operator", "reason": "", "request_id": "r"}
+    await world.ask(f"dead-letters/{letter_id}/readmit", act)
+    assert await sale.room.readmit(sale.id, old) == "READMITTED"
+    await world.ask(f"dead-letters/{letter_id}/readmitted", {"ticket_id": new})
+    return new
+
+
+@pytest.mark.parametrize("lost", ["emptied", "an older file"])
+async def test_s2_a_readmission_that_was_lost_is_back_by_itself_in_the_old_place(world: World, lost: str) -> None:
+    sale = await world.sale(6)
+    [old] = await sale.reserved("ada")
+    behind = await sale.ticket((await sale.join("bob"))[0])
+    older = world.copy()
+    new = await readmitted(world, sale, old)
+    ticket = await sale.ticket(new)
+    await (world.empty() if lost == "emptied" else world.restart(older))
+
+    await world.recover(sale)
+
+    assert await sale.states(old, new) == ["RELEASED", "WAITING"]
+    assert await sale.room.readmit(sale.id, old) == "SAME"
+    assert await faults_of(sale) == []
+    await window_over(sale)
+    assert await sale.admitted(2) == [], "whose buyer has not come is passed over"
+    for shown in (behind, ticket):
+        back = await show(sale, shown)
+        assert back is not None
+        assert (back.ticket_id, back.state, back.arrival) == (shown.ticket_id, "WAITING", shown.arrival)
+    assert ticket.arrival < behind.arrival
+    assert await sale.admitted(2) == [new, behind.ticket_id]
     assert await faults_of(sale) == []
 
 

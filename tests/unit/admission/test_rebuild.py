@@ -233,3 +233,48 @@ def test_an_order_of_which_hardly_anything_could_be_read_makes_no_ticket() -> No
     fact.arrival = None
     new = rebuilt({}, fact)
     assert new.tickets == {}
+
+
+def readmitted(**more: Any) -> Ended:
+    return msgspec.structs.replace(ended("old", "RELEASED", 3, 2), readmitted_as="new", **more)
+
+
+def test_s2_a_readmission_that_was_lost_waits_at_the_old_arrival_again_until_its_buyer_comes() -> None:
+    new = rebuilt({"behind": record("WAITING", 5)}, readmitted(order=Order("failed", (2,), (1,), 0, 7)))
+    assert new.tickets["old"].state == "RELEASED"
+    back = new.tickets["new"]
+    assert (back.state, back.lease, back.arrival, back.number, back.quantity) == ("WAITING", UNSEEN, 3, 7, 1)
+    assert (back.buyer, back.units, back.slots, back.reason) == ("buyer-3", (), (), "")
+    assert ("seat", "new", 3) in new.waiting
+    assert new.live["seat:buyer-3"] == "new"
+    assert (back.back, new.items["seat:back"]) == (1, 1), "it has a claim on the next free unit"
+    assert (new.counts["seat:WAITING"], new.counts["seat:joined"]) == (2, 3)
+    assert (new.what["restored"], new.what["in_line"]) == (2, 2)
+    assert rebuilt(new.tickets | {"behind": record("WAITING", 5, lease=UNSEEN)}, readmitted()).tickets == {}
+
+
+@pytest.mark.parametrize("state", ["WAITING", "RESERVED", "LEFT"])
+def test_s2_a_readmission_that_is_there_stays_what_it_became(state: str) -> None:
+    there = reserved(3, 4, back=1) if state == "RESERVED" else record(state, 3, back=1)
+    new = rebuilt({"new": there}, readmitted())
+    assert new.tickets.get("new", there).state == state
+    assert new.what["restored"] == 1, "the old one"
+
+
+def test_s2_a_readmission_that_bought_is_confirmed_and_not_given_again() -> None:
+    new = rebuilt({}, readmitted(), ended("new", "CONFIRMED", 3, 1))
+    assert (new.tickets["new"].state, new.waiting) == ("CONFIRMED", [])
+
+
+@pytest.mark.parametrize(
+    ("tickets", "more"),
+    [
+        ({"other": record("WAITING", 9, buyer="buyer-3")}, {}),
+        ({"a": record("CONFIRMED", 9, buyer="buyer-3", units=(1, 3), slots=(1, 2))}, {}),
+        ({}, {"buyer_id": "", "arrival": 0}),
+        ({}, {"arrival": None}),
+    ],
+    ids=["joined again", "bought meanwhile", "nothing could be read", "no place"],
+)
+def test_s2_no_readmission_is_made_up_or_gives_a_buyer_too_much(tickets: dict[str, TicketRecord], more: Any) -> None:
+    assert "new" not in rebuilt(tickets, readmitted(**more)).tickets
