@@ -1,7 +1,8 @@
 """Records that must wait while others go on: which, until when, and whether their partitions may be read further.
 
-The offset of a partition never passes a record kept here, so a crash loses none. Bounded: the writer stops reading a
-partition that holds ``most``, so at most one batch more than that is kept.
+The offset of a partition never passes a record kept here, so a crash loses none. Bounded: of a partition that holds
+``most`` the writer keeps no more of those that are sent again anyway, and with as many others it stops reading it; so
+at most twice that number and two batches are kept.
 """
 
 from collections import Counter
@@ -17,6 +18,7 @@ class _Kept:
     record: Record
     due: float
     tries: int
+    lasting: bool
 
 
 class Deferred:
@@ -34,16 +36,19 @@ class Deferred:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def __contains__(self, record: Record) -> bool:
+        return _place(record) in self._kept
+
     def records(self) -> list[Record]:
         """All of them."""
         return [kept.record for kept in self._kept.values()]
 
-    def keep(self, record: Record, now: float) -> bool:
-        """Keep a record, for about twice as long each time; whether it is new here."""
+    def keep(self, record: Record, now: float, *, lasting: bool = False) -> bool:
+        """Keep a record, for about twice as long each time; whether it is new here. ``lasting``: it comes once only."""
         before = self._kept.get(_place(record))
         tries = before.tries + 1 if before else 0
         wait = min(self._longest_s, self._first_s * 2 ** min(tries, 30))
-        self._kept[_place(record)] = _Kept(record, now + self._spread(wait), tries)
+        self._kept[_place(record)] = _Kept(record, now + self._spread(wait), tries, lasting)
         return before is None
 
     def drop(self, records: Iterable[Record]) -> None:
@@ -66,7 +71,14 @@ class Deferred:
 
     def full(self) -> set[Partition]:
         """The partitions that hold as many as they may."""
-        counts = Counter(kept.record.where for kept in self._kept.values())
+        return self._with_most(self._kept.values())
+
+    def stuck(self) -> set[Partition]:
+        """The partitions that hold as many lasting ones, and must be read no further."""
+        return self._with_most(kept for kept in self._kept.values() if kept.lasting)
+
+    def _with_most(self, some: Iterable[_Kept]) -> set[Partition]:
+        counts = Counter(kept.record.where for kept in some)
         return {where for where, count in counts.items() if count >= self._most}
 
 

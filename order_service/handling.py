@@ -30,10 +30,13 @@ Outcome = Done | Wait
 
 
 class Handler(Protocol):
-    """One kind of records. Both methods may be repeated with the same records, and give the same facts again."""
+    """One kind of records. ``write`` and ``give_up`` may be repeated, and give the same facts of a record again."""
 
     def fault(self, record: Record) -> str | None:
         """Why this record is none that ``write`` can be given, or nothing. No I/O."""
+
+    def comes_again(self, record: Record, /) -> bool:
+        """Whether admission sends it again as long as nothing is heard of it, so that it may be passed over. No I/O."""
 
     async def write(self, records: Sequence[Record]) -> list[Outcome]:
         """Commit all of them in one transaction; an outcome for each, in their order.

@@ -49,6 +49,10 @@ class Orders:
             return f"{type(record.fact).__name__} is no order"
         return None if whose(record) is record.fact else "the id of its sale or ticket is none"
 
+    def comes_again(self, record: Record, /) -> bool:
+        """Every order of a ticket: it stays RESERVED until there is a verdict (O2, O3)."""
+        return whose(record) is not None
+
     async def write(self, records: Sequence[Record]) -> list[Outcome]:
         """See ``Handler``. A ticket that is in the batch twice is decided once, by its newest epoch."""
         newest: dict[str, OrderPlaced] = {}

@@ -36,6 +36,10 @@ class Sales:
             return "the id of its sale is none"
         return None
 
+    def comes_again(self, _record: Record, /) -> bool:
+        """Only the last change of a sale does, and each belongs into its history."""
+        return False
+
     async def write(self, records: Sequence[Record]) -> list[Outcome]:
         """See ``Handler``. Of several changes of one sale the last one is answered."""
         facts = [record.fact for record in records]

@@ -19,7 +19,10 @@ class OrderServiceSettings(ProcessSettings, KafkaSettings, PostgresSettings):
     backoff_ms: int = Field(100, ge=1, le=60_000, description="until a record that must wait is tried again; doubles")
     longest_backoff_ms: int = Field(1_000, ge=1, le=600_000, description="what that doubles up to")
     deferred: int = Field(
-        2_000, ge=1, le=100_000, description="waiting records of a partition; at that number it is not read further"
+        2_000,
+        ge=1,
+        le=100_000,
+        description="waiting records of a partition; then orders are passed over, and of others no more are read",
     )
     dead_letters_in_a_row: int = Field(
         20, ge=1, le=100_000, description="records given up with none written between; at that number none is any more"

@@ -38,6 +38,10 @@ class Tickets:
             return "the id of its ticket is none"
         return None
 
+    def comes_again(self, _record: Record, /) -> bool:
+        """Only a batch of the archive does; the end of a ticket is told once."""
+        return False
+
     async def write(self, records: Sequence[Record]) -> list[Outcome]:
         """See ``Handler``. Who asked for tickets to be kept is told when they are; of the others there is nobody."""
         facts = [record.fact for record in records]

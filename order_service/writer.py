@@ -6,7 +6,9 @@ A crash or an error between any two of these steps repeats the steps: whoever wr
 gives the same verdict again. What can become of a record:
 
 * *later* for one record (its sale is not known yet): it is deferred and tried again; the others of its partition go
-  on, but the offset does not pass it, and a partition with too many deferred is read no further (V6);
+  on, but the offset does not pass it (V6). Where too many are deferred, an order is passed over: its ticket stays
+  RESERVED and sends it again (O2, O3), so that a sale of which nothing can be written holds up no other. A partition
+  with too many of what comes only once is read no further;
 * *later* for all (Postgres or Kafka is away): the batch comes again; nothing is deferred, the lag shows it;
 * *never* (Postgres refuses the data): halves of the batch are tried until the record is alone. It gets its attempts,
   counted in Postgres, with the others going on meanwhile; then it is given up: verdict ``failed`` where a ticket can be
@@ -215,20 +217,31 @@ class Writer:
         for record in read:
             self._last[record.where] = record
         self._deferred.drop(this.done)
-        for record, why in this.waiting:
-            if self._deferred.keep(record, now):
-                log.info("deferred", **_ids(record), why=why)
+        passed_over = self._defer(this.waiting, now)
         await self._reader.commit(self._last.values(), kept=self._deferred.records())
         counted = [
             record
-            for record in this.done
+            for record in (*this.done, *passed_over)
             if self._counted.pop((record.topic, record.partition, record.offset), None) is not None
         ]
         await self._attempts.forget(counted)
-        full = self._deferred.full()
-        self._reader.resume(set(self._last) - full)
-        self._reader.pause(full)
+        stuck = self._deferred.stuck()
+        self._reader.resume(set(self._last) - stuck)
+        self._reader.pause(stuck)
         self._metrics.deferred.labels(type(self._handler).__name__).set(len(self._deferred))
+
+    def _defer(self, waiting: Sequence[tuple[Record, str]], now: float) -> list[Record]:
+        """Keep what must wait; those that are passed over instead, because they come again."""
+        full, passed_over = self._deferred.full(), []
+        for record, why in waiting:
+            comes_again = self._handler.comes_again(record)
+            if comes_again and record.where in full and record not in self._deferred:
+                passed_over.append(record)
+            elif self._deferred.keep(record, now, lasting=not comes_again):
+                log.info("deferred", **_ids(record), why=why)
+        if passed_over:
+            log.warning("passed over until they are sent again", records=len(passed_over), **_ids(passed_over[-1]))
+        return passed_over
 
     def _show_limit(self) -> None:
         before, self._stopped = self._stopped, self._limit.reached()

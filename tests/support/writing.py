@@ -84,6 +84,9 @@ class Troubled:
     def fault(self, record: Record) -> str | None:
         return self._handler.fault(record)
 
+    def comes_again(self, record: Record, /) -> bool:
+        return self._handler.comes_again(record)
+
     async def write(self, records: Sequence[Record]) -> list[Outcome]:
         self._trouble.enter("commit")
         outcomes = await self._handler.write(records)

@@ -243,10 +243,44 @@ async def test_v6_an_order_of_a_sale_not_known_yet_waits_while_others_go_on(benc
     assert (await bench.results(1))[0].ticket_id == waiting.ticket_id
 
 
-async def test_v6_a_partition_that_holds_too_many_is_read_no_further_until_they_can_be_written(bench: Bench) -> None:
+async def test_a_sale_of_which_nothing_is_known_holds_up_no_other_however_many_orders_it_has(bench: Bench) -> None:
+    calm = a_sale_id()
+    await bench.desk.know(sale(calm))
+    many, mine = [order(bench.sale_id, number) for number in range(1, 101)], order(calm)
+    await bench.put(*many, mine)
+    writer = bench.writer(deferred=5, batch=5)
+    await bench.run(writer, until=1)
+    assert await bench.desk.verdict(mine.ticket_id) == "confirmed"
+    assert 5 <= len(writer._deferred) <= 10
+    await bench.desk.know(sale(bench.sale_id, stock=100))
+    await bench.put(*many)  # as redrive does (O3)
+    while len(await bench.desk.sold(bench.sale_id)) < 100:
+        await writer.run_once()
+    await bench.crash()
+    assert await bench.left() == 0
+
+
+async def test_a_sale_of_which_everything_is_refused_holds_up_no_other_however_many_orders_it_has(bench: Bench) -> None:
+    calm = a_sale_id()
+    await bench.desk.know(sale(calm), sale(bench.sale_id, stock=100))
+    mine = order(calm)
+    async with refused(bench):
+        await bench.put(*(order(bench.sale_id, number) for number in range(1, 61)), mine)
+        writer = bench.writer(deferred=5, batch=5, dead_letters_in_a_row=3)
+        while await bench.desk.verdict(mine.ticket_id) is None:
+            await writer.run_once()
+    assert len(writer._deferred) <= 10
+    rows = await bench.desk.fetch("SELECT FROM attempts WHERE topic = $1", bench.topic)
+    assert len(rows) <= 3 + len(writer._deferred), "what is passed over leaves nothing"
+
+
+async def test_v6_a_partition_with_too_many_that_come_once_is_read_no_further_until_they_can_be_written(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     many = [order(bench.sale_id, number) for number in range(1, 31)]
     await bench.put(*many)
     writer = bench.writer(deferred=5, batch=5)
+    monkeypatch.setattr(writer._handler, "comes_again", lambda _: False)
     for _ in range(20):
         await writer.run_once()
     deferred = len(writer._deferred)

@@ -51,8 +51,23 @@ def test_only_a_partition_that_holds_too_many_is_full() -> None:
     for one in (record(1), record(2), record(1, partition=1)):
         kept.keep(one, 0)
     assert kept.full() == {Partition("t", 0)}
+    assert record(2) in kept
+    assert record(2, partition=1) not in kept
     kept.clear()
     assert kept.full() == set()
+
+
+def test_only_what_comes_once_keeps_a_partition_from_being_read() -> None:
+    kept = deferred(most=2)
+    for one in (record(1), record(2), record(3)):
+        kept.keep(one, 0)
+    kept.keep(record(4), 0, lasting=True)
+    assert kept.full() == {Partition("t", 0)}
+    assert kept.stuck() == set()
+    kept.keep(record(5), 0, lasting=True)
+    assert kept.stuck() == {Partition("t", 0)}
+    kept.drop([record(4)])
+    assert kept.stuck() == set()
 
 
 def test_with_nothing_kept_nothing_is_due() -> None:
