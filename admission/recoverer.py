@@ -5,7 +5,8 @@
     behind      Redis runs an older version or epoch than Postgres knows: emptied, and made anew meanwhile
 
 Once each of them is there again, if only as halted, what was archived is brought back too, and this Redis is whole.
-Any number of copies may look; for each sale one rebuilds. What cannot be done now is tried again at the next look.
+Any number of copies may look; for each sale one rebuilds. Sales that go on come first, then those in which buyers are
+still told their end, then the closed ones, which nobody waits for. What cannot be done now is tried at the next look.
 """
 
 import asyncio
@@ -32,6 +33,8 @@ LOOK_S: Final = 0.5
 LIST_S: Final = 5.0  # until an emptied Redis is noticed that is the same instance still
 ANY_FENCE: Final = "archived"  # of a sale in which nothing can change any more (C2)
 AT_ONCE: Final = 4  # sales rebuilt at a time: each is read into memory
+BEGIN_WITHIN_S: Final = 5.0  # of a look; the next one begins with the most urgent again
+_LATER: Final = {"ended": 1, "closed": 2, "archived": 2}
 
 
 class _There(NamedTuple):
@@ -40,7 +43,15 @@ class _There(NamedTuple):
     fence: str
     epoch: int
     version: int
+    state: str
     never_open: bool
+
+
+class _Begin(NamedTuple):
+    """How many rebuilds at a time, and until when a look begins any."""
+
+    at_once: asyncio.Semaphore
+    until: float
 
 
 class Recoverer:
@@ -58,7 +69,7 @@ class Recoverer:
         self._rememberer = Rememberer(redis, room, records)
         self._listed_at = float("-inf")
         self._listed_of = ""
-        self._listed: set[str] = set()
+        self._listed: dict[str, Listed] = {}
         self._given_up: set[str] = set()  # said once
 
     async def look(self) -> None:
@@ -87,9 +98,10 @@ class Recoverer:
         for sale_id in there:
             self._metrics.halted.labels(sale_id).set(sale_id in halted)
             self._metrics.recovered.labels(sale_id)  # at zero, so that an alert sees the first time
-        at_once = asyncio.Semaphore(AT_ONCE)
+        begin = _Begin(asyncio.Semaphore(AT_ONCE), until=time.monotonic() + BEGIN_WITHIN_S)
+        urgent_first = sorted(halted, key=lambda sale_id: self._urgency(sale_id, halted[sale_id]))
         rebuilt = sum(
-            await asyncio.gather(*(self._recover(sale_id, sale, at_once) for sale_id, sale in halted.items()))
+            await asyncio.gather(*(self._recover(sale_id, halted[sale_id], begin) for sale_id in urgent_first))
         )
         if look is not None and all(sale.fence for sale in (await self._there(list(known))).values()):
             await self._rememberer.finish(look)
@@ -98,8 +110,13 @@ class Recoverer:
     async def _known(self, instance: str) -> dict[str, Listed]:
         """The sales of Postgres, to compare them."""
         known = {listed.sale_id: listed async for listed in self._records.sales()}
-        self._listed_of, self._listed_at, self._listed = instance, time.monotonic(), set(known)
+        self._listed_of, self._listed_at, self._listed = instance, time.monotonic(), known
         return known
+
+    def _urgency(self, sale_id: str, sale: _There) -> int:
+        """The least first. Where Redis has lost the state of a sale, Postgres has said it."""
+        listed = self._listed.get(sale_id)
+        return _LATER.get(sale.state or (listed.state if listed else ""), 0)
 
     async def _there(self, sale_ids: list[str]) -> dict[str, _There]:
         pipe = cast(Any, self._redis).pipeline(transaction=False)
@@ -109,14 +126,20 @@ class Recoverer:
             found = await pipe.execute()
         return {
             sale_id: _There(
-                (fence or b"").decode(), int(epoch or 0), int(version or 0), state == b"draft" and int(acked or 0) == 0
+                (fence or b"").decode(),
+                int(epoch or 0),
+                int(version or 0),
+                (state or b"").decode(),
+                state == b"draft" and int(acked or 0) == 0,
             )
             for sale_id, (fence, epoch, version, state, acked) in zip(sale_ids, found, strict=True)
         }
 
-    async def _recover(self, sale_id: str, sale: _There, at_once: asyncio.Semaphore) -> int:
+    async def _recover(self, sale_id: str, sale: _There, begin: _Begin) -> int:
         try:
-            async with at_once:
+            async with begin.at_once:
+                if time.monotonic() > begin.until:
+                    return 0
                 known = await self._records.known(sale_id)
                 if known is None:
                     await self._never_known(sale_id, sale)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from redis.exceptions import RedisError
 
-from admission.recoverer import Recoverer
+from admission.records import Known
+from admission.recoverer import AT_ONCE, Recoverer
 from admission.settings import AdmissionSettings
 from fairline.errors import FencedError, UnavailableError
 from fairline.runtime.metrics import Metrics
@@ -225,3 +226,36 @@ async def test_a_sale_that_was_registered_and_never_written_is_not_halted_and_on
     assert await attempt.run() is not None
     assert await recoverer.run_once() == 0
     assert (halted("never-written"), halted(sale.id)) == (0, 0)
+
+
+async def test_sales_that_go_on_are_rebuilt_before_those_that_are_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sales = sorted([await world.sale(1) for _ in range(AT_ONCE + 2)], key=lambda sale: sale.id)
+    *over, last = sales
+    for sale in over:
+        await sale.change("end")
+        await world.send(sale)
+    await eventually(lambda: all_ended(world, over), within_s=30)
+    await world.empty()
+    asked: list[str] = []
+    known = world.records.known
+
+    async def noted(sale_id: str) -> Known | None:
+        asked.append(sale_id)
+        return await known(sale_id)
+
+    monkeypatch.setattr(world.records, "known", noted)
+    monkeypatch.setattr("admission.recoverer.BEGIN_WITHIN_S", -1.0)
+    recoverer = a_recoverer(world, Metrics())
+    assert (await recoverer.run_once(), asked) == (0, []), "a look that takes long begins nothing more"
+    monkeypatch.undo()
+    monkeypatch.setattr(world.records, "known", noted)
+    assert await a_recoverer(world, Metrics()).run_once() >= len(sales)
+    assert asked[0] == last.id
+    assert set(asked) >= {sale.id for sale in sales}
+
+
+async def all_ended(world: World, sales: list[SaleDriver]) -> bool:
+    states = {listed.sale_id: listed.state async for listed in world.records.sales()}
+    return {states[sale.id] for sale in sales} == {"ended"}
