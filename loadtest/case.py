@@ -18,7 +18,8 @@ from fairline.states import LIVE, MOVES, TERMINAL, Event, State
 from loadtest.finals import Finals
 from loadtest.history import Act, Call, History, Socket
 
-REFUSED: Final = range(400, 500)  # an act that was answered so did not happen
+REFUSED: Final = range(400, 500)  # what was answered so did not happen
+COME_BACK: Final = frozenset({425, 429})  # of those, what is to be asked again
 CLOSED_WHILE_WAITING: Final = frozenset({"sale_closed", "not_enough_left"})
 # D5: a Redis that lost writes may have forgotten these; CONFIRMED and RELEASED are rows of Postgres.
 FORGETTABLE: Final = frozenset({State.LEFT, State.DECLINED, State.SOLD_OUT, State.LAPSED})
@@ -98,7 +99,7 @@ class Case:
         self.finals = finals
         self.redis, self.kafka, self.postgres = finals.redis, finals.kafka, finals.postgres
         self.lives: dict[str, Life] = {}
-        self._joins: dict[str, list[Call]] = defaultdict(list)
+        self.joins: dict[str, list[Call]] = defaultdict(list)  # by the ticket that each asks for
         for call in self.history.calls:
             self._hear(call)
         for socket in self.history.sockets:
@@ -109,7 +110,7 @@ class Case:
             life.heard_last_s = max(life.heard_last_s, frame.at_s)
             if isinstance(frame.frame, TicketFrame):
                 self._frame(frame.frame, frame.socket, frame.at_s)
-        for ticket_id in {*self.lives, *self.redis.tickets} & set(self._joins):
+        for ticket_id in {*self.lives, *self.redis.tickets} & set(self.joins):
             self._asked(ticket_id)
         for lost, answers in self.redis.aliases.items():
             self._speaks_for(answers, lost)
@@ -138,6 +139,12 @@ class Case:
     def rested(self) -> bool:
         """Whether the end was waited for: what is on its way now is on its way for ever."""
         return bool(self.history.rests)
+
+    def last_status(self, life: Life) -> Call | None:
+        """Of those that were asked for at rest."""
+        rested_s = min((rest.at_s for rest in self.history.rests), default=inf)
+        asked = [call for call in self._statuses[life.ticket_id] if call.sent.at_s > rested_s]
+        return asked[-1] if asked else None
 
     def came_back(self, life: Life) -> bool:
         """Whether its client showed up again after Redis may have forgotten it."""
@@ -232,6 +239,14 @@ class Case:
             steps.append(Step(at_s, max(possible.values())))
         return steps
 
+    @cached_property
+    def _statuses(self) -> dict[str, list[Call]]:
+        asked: dict[str, list[Call]] = defaultdict(list)
+        for call in self.history.calls:
+            if call.sent.what == "status":
+                asked[call.sent.ticket_id].append(call)
+        return asked
+
     def _life(self, ticket_id: str) -> Life:
         return self.lives.setdefault(ticket_id, Life(ticket_id))
 
@@ -239,9 +254,9 @@ class Case:
         sent, answer = call.sent, call.answer
         ticket_id = sent.ticket_id or (answer.ticket_id if answer is not None else "")
         if sent.what == "join" and sent.key:
-            self._joins[ticket_id_for(self.finals.sale_id, sent.sku, sent.buyer_id, sent.key)].append(call)
+            self.joins[ticket_id_for(self.finals.sale_id, sent.sku, sent.buyer_id, sent.key)].append(call)
         elif sent.what == "join" and answer is not None and answer.token:
-            self._joins[ticket_id].append(call)
+            self.joins[ticket_id].append(call)
         if not ticket_id:
             return
         life = self._life(ticket_id)
@@ -267,7 +282,7 @@ class Case:
 
     def _asked(self, ticket_id: str) -> None:
         """The requests that may have made a ticket: also those whose answers were lost."""
-        life, joins = self._life(ticket_id), self._joins[ticket_id]
+        life, joins = self._life(ticket_id), self.joins[ticket_id]
         life.sku, life.buyer_id = joins[0].sent.sku, joins[0].sent.buyer_id
         life.asked_s = min(call.sent.at_s for call in joins)
         life.asked_last_s = max(life.asked_last_s, *(call.sent.at_s for call in joins))

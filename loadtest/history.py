@@ -189,6 +189,7 @@ class Socket:
     opened_s: float
     ticket_id: str
     closed_s: float | None
+    code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,8 +264,10 @@ def gather(records: Iterable[AnyRecord], history: History) -> None:
     for sent in of[Sent]:
         calls = history.calls if sent.what in BUYER_CALLS else history.acts
         calls.append(Call(sent, answers.get(sent.call)))
-    closed = {each.socket: each.at_s for each in of[Closed]}
-    sockets = {each.socket: Socket(each.at_s, each.ticket_id, closed.get(each.socket)) for each in of[Opening]}
+    closed = {each.socket: (each.at_s, each.code) for each in of[Closed]}
+    sockets = {
+        each.socket: Socket(each.at_s, each.ticket_id, *closed.get(each.socket, (None, None))) for each in of[Opening]
+    }
     history.sockets += sockets.values()
     shared = {each.shared: _frame(each.frame) for each in of[Shared]}
     for heard in of[Heard]:

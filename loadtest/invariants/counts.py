@@ -2,9 +2,8 @@
 
 from collections import Counter
 
-from fairline.ids import ticket_id_for
 from fairline.states import State
-from loadtest.case import Case
+from loadtest.case import REFUSED, Case
 from loadtest.report import Report
 
 
@@ -50,17 +49,20 @@ def _same(report: Report, what: str, members: set[str], records: set[str]) -> No
 
 
 def _owners(case: Case, report: Report) -> None:
-    """Every ticket told of is there; every ticket there was asked for, if only by a request without an answer."""
+    """Every ticket told of is there, and its request's; every ticket there was asked for, and not surely refused."""
     last_loss = max(case.losses, default=-1.0)
     for life in case.lives.values():
         known_after = any(told.after_s > last_loss for told in life.told)
         if life.ticket_id not in case.redis.tickets and known_after:
             report.fault(f"ticket {life.ticket_id} was told {life.told[-1]}, Redis has no such ticket", life.ticket_id)
-    asked = {
-        ticket_id_for(case.finals.sale_id, call.sent.sku, call.sent.buyer_id, call.sent.key)
-        for call in case.history.calls
-        if call.sent.what == "join" and call.sent.key
-    }
+    asked = set()
+    for name, joins in case.joins.items():
+        if any(call.answer is None or call.answer.status not in REFUSED for call in joins):
+            asked.add(name)
+        for call in joins:
+            if call.answer is not None and call.answer.token and call.answer.ticket_id != name:
+                given = call.answer.ticket_id
+                report.fault(f"ticket {given} was given to {call.sent.buyer_id}, whose request made {name}", given)
     nameless = Counter(
         (call.sent.buyer_id, call.sent.sku)
         for call in case.history.calls

@@ -32,7 +32,7 @@ def in_order(case: Case, report: Report) -> str:
     if case.first_epoch:
         for sku in case.redis.items:
             line = {name: each for name, each in case.redis.tickets.items() if each.sku == sku and name not in again}
-            _nobody_passed_over(report, sku, line)
+            _nobody_passed_over(case, report, sku, line)
             _passed_by_the_clock(case, report, sku, line)
         seen = _moves(case, report, again)
     else:
@@ -93,13 +93,21 @@ def _by_the_clock(report: Report, lives: list[Life]) -> None:
             )
 
 
-def _nobody_passed_over(report: Report, sku: str, line: dict[str, Ticket]) -> None:
-    """Who was never admitted has nobody behind who was, unless they left, or wanted more than there was (Q1)."""
+def _nobody_passed_over(case: Case, report: Report, sku: str, line: dict[str, Ticket]) -> None:
+    """Who was never admitted has nobody behind who was, unless they left, or wanted more than there was (Q1).
+
+    Or all was gone, and more came afterwards.
+    """
+    restocked = case.raised_after(sku, -inf)
     arrivals = [(each.arrival, name) for name, each in line.items() if _had_a_turn(each)]
     last, winner = max(arrivals, default=(-1, ""))
     for name, each in line.items():
-        waits_or_was_sent_home = each.state == State.WAITING or each.reason == "sale_closed"
-        if waits_or_was_sent_home and not _had_a_turn(each) and each.arrival < last:
+        swept = each.state == State.SOLD_OUT and not restocked
+        if (
+            (swept or each.state == State.WAITING or each.reason == "sale_closed")
+            and not _had_a_turn(each)
+            and each.arrival < last
+        ):
             report.fault(f"{sku}: {name} had no turn, {winner} behind it had one", name, winner)
 
 
@@ -131,9 +139,11 @@ def _moves(case: Case, report: Report, again: set[str]) -> str:
         for name in moved.ticket_ids:
             turns.setdefault(name, len(turns))
     by_sku: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
-    for name, ticket in case.redis.tickets.items():
-        if name in turns and _had_a_turn(ticket) and name not in again:
-            by_sku[ticket.sku].append((turns[name], ticket.arrival, name))
+    had = {name: each for name, each in case.redis.tickets.items() if _had_a_turn(each) and name not in again}
+    for name in had.keys() - turns:
+        report.fault(f"the channel did not tell of {name}, which had a turn", name)
+    for name in had.keys() & turns:
+        by_sku[had[name].sku].append((turns[name], had[name].arrival, name))
     for sku, line in by_sku.items():
         for (_, arrival, name), (_, before, passed) in pairwise(sorted(line)):
             if before < arrival:

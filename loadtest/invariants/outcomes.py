@@ -4,8 +4,19 @@ from collections import defaultdict
 from math import inf
 
 from fairline.events import ORDERS, OrderConfirmed
+from fairline.frames import CloseCode, TicketFrame
 from fairline.states import State
-from loadtest.case import FORGETTABLE, LIVE_STATES, REACHABLE, REACHABLE_RECOVERED, Case, Life, Told
+from loadtest.case import (
+    COME_BACK,
+    FORGETTABLE,
+    LIVE_STATES,
+    REACHABLE,
+    REACHABLE_RECOVERED,
+    REFUSED,
+    Case,
+    Life,
+    Told,
+)
 from loadtest.report import Report
 
 VERDICTS = {"confirmed": State.CONFIRMED, "failed": State.RELEASED}
@@ -17,6 +28,9 @@ def one_outcome(case: Case, report: Report) -> str:
     for life in case.lives.values():
         _told_one_story(case, report, life)
         _told_what_is_so(case, report, life)
+        _status_at_rest(case, report, life)
+    _every_request_answered(case, report)
+    _every_socket_its_own(case, report)
     for name, ticket in case.redis.tickets.items():
         row, end = case.postgres.orders.get(name), case.postgres.history.get(name)
         if row is not None and ticket.state != VERDICTS[row.verdict]:
@@ -48,17 +62,18 @@ def _told_one_story(case: Case, report: Report, life: Life) -> None:
             if (contradicts or two_ends) and not _excused(case, before, after):
                 report.fault(f"ticket {life.ticket_id} was told {before}, then {after}", life.ticket_id)
                 return
-            if before.final and after.state == before.state and _differ(before, after):
+            if before.final and after.state == before.state and _differ(case, before, after):
                 report.fault(
                     f"ticket {life.ticket_id} was told of two different ends, both {after.state}", life.ticket_id
                 )
                 return
 
 
-def _differ(one: Told, other: Told) -> bool:
+def _differ(case: Case, one: Told, other: Told) -> bool:
     if one.units is not None and other.units is not None and one.units != other.units:
         return True
-    return bool(one.reason and other.reason and one.reason != other.reason)
+    reasons = {one.reason or "", other.reason or ""}
+    return len(reasons) > 1 and (case.first_epoch or "" not in reasons)  # a rebuild may have lost it
 
 
 def _told_what_is_so(case: Case, report: Report, life: Life) -> None:
@@ -92,6 +107,39 @@ def _not_told(case: Case, report: Report, life: Life, state: str) -> None:
         report.doubt(
             f"ticket {life.ticket_id} is {state}, and its client had gone before it could be told", life.ticket_id
         )
+
+
+def _status_at_rest(case: Case, report: Report, life: Life) -> None:
+    """Whoever has a ticket can ask for it, also long after."""
+    asked = case.last_status(life)
+    if asked is None or (asked.answer is not None and asked.answer.state):
+        return
+    status, code = (asked.answer.status, asked.answer.code) if asked.answer is not None else (0, "no answer")
+    said = f"the status of ticket {life.ticket_id} could not be had at rest: {code or status}"
+    if status in REFUSED and status not in COME_BACK and life.ticket_id in case.redis.tickets:
+        report.fault(said, life.ticket_id)
+    else:
+        report.doubt(said, life.ticket_id)
+
+
+def _every_request_answered(case: Case, report: Report) -> None:
+    """By a ticket or by a refusal, if not at once then when it was sent again with its key."""
+    for name, joins in case.joins.items():
+        answer = joins[-1].answer
+        if answer is None or (not answer.state and (answer.status not in REFUSED or answer.status in COME_BACK)):
+            sent, said = joins[-1].sent, answer and (answer.code or answer.status)
+            report.doubt(f"{sent.buyer_id} asked for {sent.sku} and was told {said or 'nothing'} in the end", name)
+
+
+def _every_socket_its_own(case: Case, report: Report) -> None:
+    """A token opens the socket of its ticket, which tells of no other."""
+    for socket in case.history.sockets:
+        if socket.code in {CloseCode.BAD_TOKEN, CloseCode.GARBAGE}:
+            report.doubt(f"ticket {socket.ticket_id}: its socket was closed with {socket.code}", socket.ticket_id)
+    for each in case.history.frames:
+        mine = each.socket.ticket_id
+        if isinstance(each.frame, TicketFrame) and each.frame.ticket_id not in {mine, case.redis.aliases.get(mine)}:
+            report.fault(f"ticket {mine}: its socket told of {each.frame.ticket_id}", mine, each.frame.ticket_id)
 
 
 def _excused(case: Case, before: Told, after: Told) -> bool:

@@ -70,7 +70,7 @@ def _within_rate(case: Case, report: Report, bucket: _Bucket) -> str:
             allowed = bucket.allows(begin_s, until_s)
             if count > fullest * allowed:
                 fullest = count / allowed
-                words = f"{count} admitted between {begin_s:.3f} and {until_s:.3f}, {allowed:.1f} allowed"
+                words = f"{count} admitted within {until_s - begin_s:.2f} s from {begin_s:.3f}, {allowed:.1f} allowed"
                 worst = [each for _, each in ends[:count]] if fullest > 1 else []
     if fullest > 1:
         report.fault(words, *worst)

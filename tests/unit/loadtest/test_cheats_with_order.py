@@ -64,6 +64,26 @@ def test_5_somebody_behind_was_admitted_and_the_one_before_was_sent_home(sale: P
     assert "had no turn" in caught(sale, 5, anna, bert)
 
 
+def test_5_somebody_behind_was_admitted_and_the_one_before_was_told_sold_out(sale: PaperSale) -> None:
+    """Subtle: nobody got a unit, so nothing is missing; but whoever is behind had a turn."""
+    anna, bert = (sale.join(name, listen=False) for name in ("anna", "bert"))
+    sale.admit(bert)
+    sale.end(bert, State.DECLINED, "payment_declined")
+    sale.end(anna, State.SOLD_OUT)
+    assert "had no turn" in caught(sale, 5, anna, bert)
+
+
+def test_5_a_turn_that_the_channel_did_not_tell_of(sale: PaperSale) -> None:
+    """Subtle: all other moves were told, and Redis forgets what it did not publish."""
+    anna, bert = sale.join("anna"), sale.join("bert")
+    sale.buy(anna, bert)
+    sale.rest()
+    sale.records = [each for each in sale.records if not (isinstance(each, Moved) and each.ticket_ids == (anna,))]
+    assert "did not tell of" in caught(sale, 5, anna)
+    sale.records.append(Moved(at_s=sale.now, ticket_ids=()))
+    lawful(sale)
+
+
 def test_5_somebody_behind_was_admitted_a_little_earlier(sale: PaperSale) -> None:
     """Subtle: both bought; one asked its status in between, and nobody listened to the channel."""
     anna, bert = sale.join("anna"), sale.join("bert")
@@ -197,7 +217,7 @@ def test_6_more_at_once_than_the_bucket_holds() -> None:
         sale.status(buyer)
     sale.admit(*buyers)
     sale.rest()
-    assert "6 admitted between" in caught(sale, 6, *buyers)
+    assert "6 admitted within" in caught(sale, 6, *buyers)
 
 
 def test_6_one_too_many_in_a_long_stretch() -> None:

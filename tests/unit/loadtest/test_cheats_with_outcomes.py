@@ -7,7 +7,7 @@ import pytest
 
 from fairline.states import State
 from loadtest.finals import Letter
-from loadtest.history import Answered, Heard
+from loadtest.history import Answered, Closed, Heard, Opening, Sent
 from tests.support.paper_sale import PaperSale, caught, lawful
 
 
@@ -59,6 +59,59 @@ def test_3_other_units_at_the_second_telling(sale: PaperSale) -> None:
     sale.buy(anna)
     sale.tell(anna, units=(2,))
     caught(sale, 3, anna)
+
+
+def test_3_a_reason_that_only_one_telling_has(sale: PaperSale) -> None:
+    anna = sale.join("anna")
+    sale.admit(anna)
+    sale.end(anna, State.DECLINED, "payment_declined")
+    sale.tell(anna, reason=None)
+    assert "two different ends" in caught(sale, 3, anna)
+
+
+def test_3_a_socket_that_tells_of_another_s_ticket(sale: PaperSale) -> None:
+    anna, bert = sale.join("anna"), sale.join("bert")
+    sale._sockets[anna] = sale._sockets[bert]
+    sale.tell(anna)
+    assert f"its socket told of {anna}" in caught(sale, 3, bert)
+
+
+def test_3_a_status_that_is_refused_in_the_end(sale: PaperSale) -> None:
+    """Subtle: the frames have told everything, and a bookmark of the page shows nothing."""
+    anna = sale.join("anna")
+    sale.buy(anna)
+    sale.rest()
+    call = sale.records[-2]
+    assert isinstance(call, Sent)
+    sale.records[-1] = Answered(at_s=sale.now, call=call.call, status=404, code="unknown_ticket")
+    assert "unknown_ticket" in caught(sale, 3, anna)
+    sale.records[-1] = Answered(at_s=sale.now, call=call.call, status=503, code="unavailable")
+    assert sale.verdicts()[3] == "cannot tell"
+
+
+@pytest.mark.parametrize("status", [0, 429, 500])
+def test_3_a_request_that_nobody_ever_answered_cannot_be_told(sale: PaperSale, status: int) -> None:
+    sale.buy(sale.join("anna"))
+    sale.join("bert", lost=True, listen=False)
+    sale.records.pop()
+    sale.tickets.popitem()
+    if status:
+        sale.refused("bert", "not_now")
+        sale.records[-1] = msgspec.structs.replace(sale.records[-1], status=status)
+    sale.rest()
+    found = sale.findings()[2]
+    assert found.verdict == "cannot tell"
+    assert f"bert asked for seat and was told {'not_now' if status else 'nothing'}" in found.evidence
+
+
+def test_3_a_token_that_was_not_taken_cannot_be_told(sale: PaperSale) -> None:
+    anna = sale.join("anna")
+    socket = next(each.socket for each in sale.records if isinstance(each, Opening))
+    sale.buy(anna)
+    sale.records.append(Closed(at_s=sale.now, socket=socket, code=4401))
+    sale.rest()
+    assert "closed with 4401" in sale.findings()[2].evidence
+    assert sale.verdicts()[3] == "cannot tell"
 
 
 def test_3_redis_and_postgres_disagree_about_an_end(sale: PaperSale) -> None:
@@ -243,7 +296,25 @@ def test_8_a_ticket_of_a_request_whose_every_answer_was_lost(sale: PaperSale) ->
     anna = sale.join("anna", lost=True, listen=False)
     sale.buy(anna)
     sale.rest()
-    lawful(sale)
+    assert sale.verdicts().pop(8) == "ok"
+
+
+def test_8_a_ticket_that_a_refused_request_has_made(sale: PaperSale) -> None:
+    """Subtle: nobody was told of it, and its buyer did ask."""
+    anna = sale.join("anna", lost=True, listen=False)
+    sale.records = [each for each in sale.records if not isinstance(each, Sent) or each.what != "join"]
+    sale.refused("anna", "sold_out")
+    sale.end(anna, State.LEFT)
+    assert "nobody asked for it" in caught(sale, 8, anna)
+
+
+def test_8_a_ticket_that_was_given_to_another_s_request(sale: PaperSale) -> None:
+    anna, bert = sale.join("anna"), sale.join("bert")
+    sale.records = [
+        msgspec.structs.replace(each, ticket_id=anna) if isinstance(each, Answered) and each.ticket_id == bert else each
+        for each in sale.records
+    ]
+    assert f"was given to bert, whose request made {bert}" in caught(sale, 8, anna)
 
 
 # D5: what a loss of Redis's data excuses, and what it does not

@@ -128,6 +128,17 @@ def test_2_the_line_was_sent_home_while_an_order_could_still_come_back(sale: Pap
     assert "1 units are free" in caught(sale, 2, carl)
 
 
+def test_2_sold_out_is_true_after_a_rebuild_too(sale: PaperSale) -> None:
+    """D5b: nothing was lost, so the promise holds in full."""
+    sale.buy(sale.join("anna"))
+    sale.fault(lost="none")
+    sale.epoch = 1
+    bert = sale.join("bert")
+    sale.end(bert, State.SOLD_OUT)
+    sale.rest()
+    assert "1 units are free" in caught(sale, 2, bert)
+
+
 def test_2_the_tail_got_a_unit_that_the_head_was_told_is_gone(sale: PaperSale) -> None:
     """Subtle, H13: the sweep went from the head, and more stock came meanwhile."""
     sale.buy(sale.join("anna"), sale.join("bert"))
