@@ -1,8 +1,8 @@
 """A buyer for locust: joins over HTTP, waits for the result on a WebSocket, asks the status, buys again.
 
 Refusals that a sale gives by design (sold out, already bought, ...) are expected answers, everything else is a failure.
-Besides locust's own figures it keeps the log that the invariants are judged by (``--crowd-log``), in the words of
-``fairline.demo.log``. Knows the contract only: this process has neither the services nor their drivers.
+Besides locust's own figures it writes the history that the checker goes by (``--history``). Knows the contract only:
+this process has neither the services nor their drivers.
 
 Locust patches the whole process when it is imported, so this runs in an environment and a process of its own. It talks
 to loopback addresses only, and stops by itself when nobody said for how long.
@@ -10,10 +10,11 @@ to loopback addresses only, and stops by itself when nobody said for how long.
 
 import ipaddress
 import random
-import socket
+import socket as sockets
 import sys
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -25,8 +26,9 @@ from locust import FastHttpUser, between, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
-from fairline.demo.log import JOINED, LIVE, Call, Held, Log, Told
 from fairline.frames import SUBPROTOCOL, TicketFrame
+from fairline.states import TERMINAL
+from loadtest.recorder import Recorder
 
 LONGEST_RUN_S: Final = 120.0
 RESULT_WITHIN_S: Final = 30.0
@@ -34,8 +36,8 @@ RECONNECT_S: Final = 0.2
 # Asking for what one has already: that is what the limit per buyer is for.
 AGAIN_SHARE: Final = 0.2
 EXPECTED: Final = frozenset({"sold_out", "already_bought", "over_limit", "sale_closed", "not_open"})
+LOST: Final = 1006
 
-LOG: Final = Log()
 _frame: Final = msgspec.json.Decoder(TicketFrame).decode
 
 
@@ -50,40 +52,50 @@ _kind: Final = msgspec.json.Decoder(_Kind).decode
 def add_arguments(parser: LocustArgumentParser) -> None:
     """Our own options."""
     parser.add_argument("--sale", default="load", help="Id of the sale; it has to be open.")
-    parser.add_argument("--crowd-log", default="", help="Where the buyers' own log goes at the end (JSON).")
+    parser.add_argument("--history", required=True, help="A new file for the buyers' history, for fairline verify.")
 
 
 @events.init.add_listener
 def guard(environment: Environment, **_: Any) -> None:
-    """Refuse what is not this machine; end a run that nobody limited."""
+    """Refuse what is not this machine; begin the history; end a run that nobody limited."""
     host = environment.host or getattr(environment.parsed_options, "host", None) or ""
     if not is_loopback(host):
         sys.exit(f"{host or 'no host'}: this load test is for loopback addresses only (--host http://127.0.0.1:PORT)")
-    LOG.began_s = time.monotonic()
-    if environment.parsed_options is None or environment.parsed_options.run_time is None:
+    options = environment.parsed_options
+    try:
+        Buyer.history = Recorder(Path(options.history), sale_id=options.sale)
+    except OSError as error:
+        sys.exit(f"no history can be written: {error}")
+    if options.run_time is None:
         gevent.spawn_later(LONGEST_RUN_S, environment.runner.quit)
-
-
-@events.quitting.add_listener
-def write_log(environment: Environment, **_: Any) -> None:
-    """The buyers' own log, for the invariants."""
-    if environment.parsed_options and environment.parsed_options.crowd_log:
-        Path(environment.parsed_options.crowd_log).write_bytes(msgspec.json.encode(LOG))
 
 
 def is_loopback(url: str) -> bool:
     """Whether every address behind a URL is on this machine."""
     name = urlsplit(url).hostname
     try:
-        found = socket.getaddrinfo(name, None) if name else []
+        found = sockets.getaddrinfo(name, None) if name else []
     except OSError:
         return False
     return bool(found) and all(ipaddress.ip_address(each[4][0]).is_loopback for each in found)
 
 
+@dataclass(slots=True)
+class Held:
+    """A ticket as its buyer knows it; asked for at ``sent_s``."""
+
+    ticket_id: str
+    token: str
+    status_url: str
+    ws_url: str
+    sent_s: float
+    state: str
+
+
 class Buyer(FastHttpUser):
     """One after another: a new buyer each time, or the last one again."""
 
+    history: Recorder
     wait_time = between(0.05, 0.3)
     network_timeout = 15.0
     connection_timeout = 15.0
@@ -124,70 +136,58 @@ class Buyer(FastHttpUser):
 
     def join(self, sku: str) -> Held | None:
         """A ticket of this request's own, if it got one."""
-        call = Call(self.buyer_id, sku, str(uuid.uuid4()), time.monotonic(), attempts=1)
-        LOG.calls.append(call)
+        key, sent_s = str(uuid.uuid4()), time.monotonic()
+        call = self.history.sent("join", buyer_id=self.buyer_id, sku=sku, key=key)
         with self.client.post(
             f"/sales/{self.sale}/tickets",
             json={"sku": sku, "buyer_id": self.buyer_id},
-            headers={"Idempotency-Key": call.key},
+            headers={"Idempotency-Key": key},
             name="join",
             catch_response=True,
         ) as answer:
-            call.status = answer.status_code
-            if not call.status:
+            if not self.is_answered(call, answer):
                 return None  # locust counts it as a failure
-            call.answered_s = time.monotonic()
             said = answer.json()
-            if call.status in {200, 202}:
-                call.ticket_id = said["ticket_id"]
-                call.word = LIVE if said["token"] is None else JOINED
+            if answer.status_code in {200, 202} or said.get("code") in EXPECTED:
                 answer.success()
             else:
-                call.word = said.get("code", f"http_{call.status}")
-                if call.word in EXPECTED:
-                    answer.success()
-                else:
-                    answer.failure(call.word)
-        if call.word != JOINED:
+                answer.failure(said.get("code", f"http_{answer.status_code}"))
+        if not said.get("token"):
             return None
-        return LOG.tickets.setdefault(
-            call.ticket_id,
-            Held(
-                ticket_id=call.ticket_id,
-                sku=sku,
-                buyer_id=self.buyer_id,
-                arrival=said["arrival"],
-                token=said["token"],
-                status_url=said["status_url"],
-                ws_url=said["ws_url"],
-                sent_s=call.sent_s,
-                answered_s=call.answered_s,
-                told=[Told(call.answered_s, "join", said["state"], said.get("reason"))],
-            ),
+        return Held(
+            sent_s=sent_s, **{name: said[name] for name in ("ticket_id", "token", "status_url", "ws_url", "state")}
         )
+
+    def is_answered(self, call: int, answer: Any) -> bool:
+        """Write down what came of a call; whether there was an answer at all."""
+        if answer.status_code:
+            self.history.answer(call, answer.status_code, answer.content or b"")
+        else:
+            self.history.unknown(call, why=type(answer.error).__name__)
+        return bool(answer.status_code)
 
     def wait_for_result(self, held: Held) -> None:
         """Listen until the outcome; fires one request event ``result``, from sending the join to hearing its end."""
         deadline = time.monotonic() + RESULT_WITHIN_S
         error: Exception | None = None
-        while held.outcome is None and time.monotonic() < deadline:
+        while held.state not in TERMINAL and time.monotonic() < deadline:
             try:
                 self._listen(held, deadline)
             except (websocket.WebSocketException, OSError) as trouble:
                 error = trouble
                 gevent.sleep(random.uniform(RECONNECT_S / 2, RECONNECT_S))
-        told = held.outcome
+        told = held.state in TERMINAL
         self.environment.events.request.fire(
             request_type="WS",
             name="result",
-            response_time=((told.at_s if told else time.monotonic()) - held.sent_s) * 1000,
+            response_time=(time.monotonic() - held.sent_s) * 1000,
             response_length=0,
             exception=None if told else error or TimeoutError(f"no result within {RESULT_WITHIN_S:g} s"),
             context={},
         )
 
     def _listen(self, held: Held, deadline: float) -> None:
-        LOG.connections += 1
+        socket = self.history.opening(held.ticket_id)
         connection = websocket.create_connection(
             held.ws_url,
             subprotocols=[SUBPROTOCOL, held.token],
@@ -199,28 +199,27 @@ class Buyer(FastHttpUser):
                 opcode, data = connection.recv_data()
                 if opcode == websocket.ABNF.OPCODE_CLOSE:
                     return
-                LOG.frames += 1
+                self.history.heard(socket, data)
                 if _kind(data).type == "ticket":
                     frame = _frame(data)
-                    held.number = frame.number
-                    held.told.append(Told(time.monotonic(), "socket", frame.state, frame.reason, frame.units))
+                    held.state = frame.state
                     if frame.final:
                         connection.send_close()
                         return
         finally:
             connection.shutdown()
+            self.history.closed(socket, code=LOST)
 
     def ask_status(self, held: Held) -> None:
         """Asked once more, the answer has to be the same."""
+        call = self.history.sent("status", ticket_id=held.ticket_id)
         with self.client.get(
             urlsplit(held.status_url).path,
             headers={"Authorization": f"Bearer {held.token}"},
             name="status",
             catch_response=True,
         ) as answer:
-            if answer.status_code != 200:
+            if self.is_answered(call, answer) and answer.status_code == 200:
+                answer.success()
+            else:
                 answer.failure(f"status {answer.status_code}")
-                return
-            said = answer.json()
-            held.told.append(Told(time.monotonic(), "status", said["state"], said["reason"], tuple(said["units"])))
-            answer.success()

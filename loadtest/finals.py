@@ -17,7 +17,7 @@ class FinalsError(Exception):
 class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A ticket's record in Redis. ``back``: it was admitted before and waits, or waited, once more.
 
-    ``unseen``: its sale was rebuilt and its buyer has not come since (D3).
+    ``unseen``: its sale was rebuilt and its buyer has not come since (D3). ``sends``: how often its order was sent.
     """
 
     state: str
@@ -27,6 +27,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     arrival: int
     number: int = 0
     tries: int = 0
+    sends: int = 0
     back: bool = False
     unseen: bool = False
     units: tuple[int, ...] = ()

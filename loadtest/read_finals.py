@@ -126,6 +126,7 @@ def _ticket(record: TicketRecord) -> Ticket:
         arrival=record.arrival,
         number=record.number,
         tries=record.tries,
+        sends=record.sends,
         back=bool(record.back),
         unseen=record.state == State.WAITING and record.lease == "unseen",
         units=record.units,

@@ -3,7 +3,7 @@
 with Recorder(folder / "buyers-1.jsonl", sale_id="spring") as history:
     call = history.sent("join", buyer_id="anna", sku="seat", key="k-1")
     ...                                          # send it
-    history.answered(call, status=202, ticket_id=..., arrival=..., state="WAITING", token=True)
+    history.answer(call, 202, body)              # all there is to know of an answer of the HTTP interface
     history.unknown(call, why="TimeoutError")    # or this, where there was no answer, or half of one
 """
 
@@ -37,8 +37,25 @@ _SHARED_KEPT: Final = 64
 _encode: Final = msgspec.json.Encoder().encode
 
 
+class _Said(msgspec.Struct):
+    """What a history keeps of an answer's body: of a ticket, or of a problem."""
+
+    code: str = ""
+    ticket_id: str = ""
+    arrival: int = 0
+    number: int = 0
+    position: int | None = None
+    state: str = ""
+    reason: str | None = None
+    units: tuple[int, ...] | None = None
+    token: str | None = None
+
+
+_said: Final = msgspec.json.Decoder(_Said).decode
+
+
 class Recorder:
-    """Writes one file; use ``with``. Belongs to one thread. One ``write`` a line, about 5 us, and no more memory.
+    """Writes one file; use ``with``. Belongs to one thread. One ``write`` a line, about 3 us, and no more memory.
 
     A file that is there already is refused, so that no history is ever mixed into another.
     """
@@ -70,6 +87,15 @@ class Recorder:
     def answered(self, call: int, *, status: int, **said: Any) -> None:
         """Call this when the whole answer is there. ``said``: the fields of ``Answered``."""
         self.write(Answered(at_s=time.monotonic(), call=call, status=status, **said))
+
+    def answer(self, call: int, status: int, body: bytes, *, retry_after_s: float = 0.0) -> None:
+        """As ``answered``, for the body as it came. Nothing is said by one that is no JSON of ours."""
+        try:
+            said = _said(body)
+        except msgspec.DecodeError:
+            said = _Said()
+        told = {name: getattr(said, name) for name in _Said.__struct_fields__ if name != "token"}
+        self.answered(call, status=status, retry_after_s=retry_after_s, token=said.token is not None, **told)
 
     def unknown(self, call: int, *, why: str) -> None:
         """Call this when no answer will come any more."""

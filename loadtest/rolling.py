@@ -75,9 +75,9 @@ async def play(stack: FullStack, line: Line, *, rate: float, seconds: float, res
             line.replaced += await replace(stack, played)
         await played
         evidence = await scene.finish(lost=True)
-    line.join_ms += evidence.log.join_ms()
-    line.result_ms += evidence.log.result_ms()
-    line.put_off.update(f"{each.status or 'no answer'} {each.word}" for each in evidence.log.put_off)
+    line.join_ms += scene.crowd.log.join_ms()
+    line.result_ms += scene.crowd.log.result_ms()
+    line.put_off.update(f"{each.status or 'no answer'} {each.word}" for each in scene.crowd.log.put_off)
     line.rows += len(evidence.rows)
 
 

@@ -3,6 +3,8 @@
 A fixed number of connections carries the requests, each one at a time (a closed loop), so nothing grows with the
 number of buyers but the log. A request whose answer was lost, or that was told to come back later, is sent again
 with the same idempotency key until ``give_up_s``, by the next gateway if there are several.
+
+Every attempt, every socket and every frame is written into a history, which is what the checker goes by.
 """
 
 import asyncio
@@ -18,9 +20,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from fairline.demo.http import Answer, Connection
-from fairline.demo.listener import Ear, status_of
-from fairline.demo.log import JOINED, LIVE, Call, Held, Log, PutOff, Told
+from fairline.demo.listener import Ear
+from fairline.demo.log import JOINED, LIVE, Call, Held, Log, PutOff
 from fairline.demo.scenario import Scenario
+from loadtest.recorder import Recorder
 
 CONNECTIONS: Final = 64
 FIRST_PAUSE_S: Final = 0.1
@@ -35,7 +38,6 @@ class _Joined(msgspec.Struct):
     ticket_id: str
     arrival: int
     state: str
-    reason: str | None
     token: str | None
     status_url: str
     ws_url: str
@@ -57,6 +59,7 @@ class Crowd:
         self,
         scenario: Scenario,
         *gateway_urls: str,
+        history: Recorder,
         notifier_urls: Sequence[str] = (),
         connections: int = CONNECTIONS,
         over_s: float = 0.0,
@@ -68,6 +71,7 @@ class Crowd:
         where the gateway says.
         """
         self.log = Log()
+        self._history = history
         self._gateway_urls = gateway_urls
         self._notifiers = cycle([urlsplit(url).netloc for url in notifier_urls] or [""])
         self._asked = enumerate(scenario.asked())
@@ -75,7 +79,7 @@ class Crowd:
         self._path = f"{urlsplit(gateway_urls[0]).path.rstrip('/')}/sales/{scenario.sale_id}/tickets"
         self._connections = connections
         self._give_up_s = give_up_s
-        self._ear = Ear(self.log, sockets=_sockets_we_may_open(), elsewhere=self._socket)
+        self._ear = Ear(self.log, history, sockets=_sockets_we_may_open(), elsewhere=self._socket)
         self._following: set[asyncio.Task[None]] = set()
 
     async def play(self) -> None:
@@ -105,42 +109,37 @@ class Crowd:
         with self._connection(number) as connection:
             for at, (buyer_id, sku, key) in self._asked:
                 await asyncio.sleep(max(0.0, self.log.began_s + at * self._every_s - time.monotonic()))
-                call = Call(buyer_id, sku, key, time.monotonic())
+                call = Call(time.monotonic())
                 self.log.calls.append(call)
                 body = _encode({"sku": sku, "buyer_id": buyer_id})
                 ask = partial(connection.post, self._path, body, idempotency_key=key)
-                answer = await self._until_answered(ask, call, deadline)
+                sending = partial(self._history.sent, "join", buyer_id=buyer_id, sku=sku, key=key)
+                answer = await self._until_answered(ask, sending, call, deadline)
                 if answer is not None:
-                    self._note(call, answer)
+                    self._note(sku, call, answer)
 
-    def _note(self, call: Call, answer: Answer) -> None:
-        call.status = answer.status
+    def _note(self, sku: str, call: Call, answer: Answer) -> None:
         if answer.status not in {200, 202}:
             call.word = _code(answer)
             return
         said = _joined(answer.body)
-        call.ticket_id = said.ticket_id
         if said.token is None:
             call.word = LIVE
             return
         call.word = JOINED
         assert call.answered_s is not None  # noqa: S101 - it has just been
-        held = Held(
+        if said.ticket_id in self.log.tickets:
+            return  # given to two requests, as the history says too
+        held = self.log.tickets[said.ticket_id] = Held(
             ticket_id=said.ticket_id,
-            sku=call.sku,
-            buyer_id=call.buyer_id,
+            sku=sku,
             arrival=said.arrival,
             token=said.token,
             status_url=said.status_url,
             ws_url=self._socket(said.ws_url),
             sent_s=call.sent_s,
-            answered_s=call.answered_s,
-            told=[Told(call.answered_s, "join", said.state, said.reason, asked_s=call.sent_s)],
         )
-        if said.ticket_id in self.log.tickets:
-            self.log.tickets[said.ticket_id].trouble.append("was given to two requests")
-            return
-        self.log.tickets[said.ticket_id] = held
+        held.hear(said.state, call.answered_s)
         task = asyncio.create_task(self._ear.follow(held), name=said.ticket_id)
         self._following.add(task)
         task.add_done_callback(self._following.discard)
@@ -157,30 +156,28 @@ class Crowd:
     async def _check(self, number: int, tickets: Iterator[Held]) -> None:
         with self._connection(number) as connection:
             for held in tickets:
-                call = Call(held.buyer_id, held.sku, "", time.monotonic())
                 ask = partial(connection.get, urlsplit(held.status_url).path, token=held.token)
-                answer = await self._until_answered(ask, call, time.monotonic() + STATUS_WITHIN_S)
-                if answer is None or answer.status != 200:  # noqa: PLR2004 - HTTP's word for yes
-                    held.trouble.append(f"its status could not be had: {_code(answer) if answer else 'no answer'}")
-                    continue
-                said = status_of(answer.body)
-                held.told.append(
-                    Told(time.monotonic(), "status", said.state, said.reason, said.units, asked_s=call.sent_s)
-                )
+                sending = partial(self._history.sent, "status", ticket_id=held.ticket_id)
+                now = time.monotonic()
+                await self._until_answered(ask, sending, Call(now), now + STATUS_WITHIN_S)
 
-    async def _until_answered(self, ask: Callable[[], Awaitable[Answer]], call: Call, deadline: float) -> Answer | None:
+    async def _until_answered(
+        self, ask: Callable[[], Awaitable[Answer]], sending: Callable[[], int], call: Call, deadline: float
+    ) -> Answer | None:
         """The first answer that is not "later"; the last of those when the time is over; nothing if there was none."""
         answer: Answer | None = None
         while True:
             call.attempts += 1
             pause_s = random.uniform(0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**call.attempts))  # noqa: S311 - jitter
-            asked_s = time.monotonic()
+            asked_s, number = time.monotonic(), sending()
             try:
                 answer = await ask()
             except OSError as error:
+                self._history.unknown(number, why=type(error).__name__)
                 self._put_off(asked_s, 0, type(error).__name__)
             else:
                 call.answered_s = time.monotonic()
+                self._history.answer(number, answer.status, answer.body, retry_after_s=answer.retry_after_s)
                 if answer.status not in _LATER:
                     return answer
                 self._put_off(asked_s, answer.status, _code(answer), answer.retry_after_s)
@@ -190,8 +187,7 @@ class Crowd:
             await asyncio.sleep(pause_s)
 
     def _put_off(self, asked_s: float, status: int, word: str, retry_after_s: float = 0.0) -> None:
-        now = time.monotonic()
-        self.log.put_off.append(PutOff(now, now - asked_s, status, word, retry_after_s))
+        self.log.put_off.append(PutOff(time.monotonic() - asked_s, status, word, retry_after_s))
 
 
 def _code(answer: Answer) -> str:

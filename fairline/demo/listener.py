@@ -21,9 +21,10 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from fairline.demo.http import Connection
-from fairline.demo.log import Held, Log, Place, Told
-from fairline.frames import SUBPROTOCOL, ByeFrame, CloseCode, ProgressFrame, TicketFrame, position
+from fairline.demo.log import Held, Log
+from fairline.frames import SUBPROTOCOL, ByeFrame, CloseCode, ProgressFrame, TicketFrame
 from fairline.states import State
+from loadtest.recorder import Recorder
 
 HANDSHAKE_WITHIN_S: Final = 15.0
 FIRST_PAUSE_S: Final = 0.05
@@ -32,22 +33,20 @@ ASK_WITHIN_S: Final = 2.0
 LOST: Final = 1006  # what RFC 6455 calls a connection that ended without a close frame
 _NOT_AGAIN: Final = (CloseCode.BAD_TOKEN, CloseCode.GARBAGE)
 _OK, _NO_SUCH_TICKET = 200, 404
+_KINDS: Final = frozenset({"ticket", "progress", "bye"})
 
 
-class Status(msgspec.Struct):
-    """What a ticket's status answers, as far as it is compared."""
+class _Status(msgspec.Struct):
+    """What a ticket's status answers, as far as its buyer cares."""
 
-    ticket_id: str
     state: str
-    reason: str | None = None
-    units: tuple[int, ...] = ()
 
 
 class _Kind(msgspec.Struct):
     type: str
 
 
-status_of: Final = msgspec.json.Decoder(Status).decode
+_status: Final = msgspec.json.Decoder(_Status).decode
 _kind: Final = msgspec.json.Decoder(_Kind).decode
 _ticket: Final = msgspec.json.Decoder(TicketFrame).decode
 _bye: Final = msgspec.json.Decoder(ByeFrame).decode
@@ -57,7 +56,7 @@ _progress: Final = lru_cache(maxsize=64)(msgspec.json.Decoder(ProgressFrame).dec
 class _Wire(asyncio.Protocol):
     """One connection. ``over`` is its close code once it is gone, 1006 when nobody said one."""
 
-    def __init__(self, url: str, held: Held, log: Log) -> None:
+    def __init__(self, url: str, held: Held, log: Log, history: Recorder, socket: int) -> None:
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[None] = loop.create_future()
         self.opened.add_done_callback(_seen)  # where nobody waits any more
@@ -65,7 +64,7 @@ class _Wire(asyncio.Protocol):
         self.retry_after_ms: int | None = None
         self.older = asyncio.Event()  # the ticket is of before a rebuild of the sale: its status is to be asked (D3)
         log.connections += 1
-        self._held, self._log, self._connection = held, log, log.connections
+        self._held, self._log, self._history, self._socket = held, log, history, socket
         self._transport: asyncio.Transport | None = None
         self._protocol = ClientProtocol(
             parse_uri(url), subprotocols=[Subprotocol(SUBPROTOCOL), Subprotocol(held.token)], max_size=64_000
@@ -117,23 +116,19 @@ class _Wire(asyncio.Protocol):
 
     def _hear(self, data: bytes, at_s: float) -> None:
         self._log.frames += 1
-        held = self._held
-        match _kind(data).type:
+        held, kind = self._held, _kind(data).type
+        if kind not in _KINDS:
+            return  # as every client does with what it does not know
+        self._history.heard(self._socket, data)
+        match kind:
             case "ticket":
                 frame = _ticket(data)
-                if frame.ticket_id != held.ticket_id:
-                    held.trouble.append(f"was told of ticket {frame.ticket_id}")
-                    return
-                held.number = frame.number
-                held.told.append(Told(at_s, "socket", frame.state, frame.reason, frame.units))
+                if frame.ticket_id == held.ticket_id:
+                    held.hear(frame.state, at_s)
             case "progress":
                 progress = _progress(data)
-                place = progress.items.get(held.sku)
                 if progress.epoch > held.epoch and progress.items and held.state == State.WAITING:
                     self.older.set()
-                elif place is not None and held.number and held.state == State.WAITING:
-                    stands = position(number=held.number, served=place.served, older=place.older)
-                    held.places.append(Place(at_s, self._connection, stands))
             case "bye":
                 self.retry_after_ms = _bye(data).retry_after_ms
 
@@ -152,12 +147,14 @@ class Ear:
     def __init__(
         self,
         log: Log,
+        history: Recorder,
         *,
         handshakes: int = 64,
         sockets: int = 8_000,
         elsewhere: Callable[[str], str] = lambda url: url,
     ) -> None:
         self._log = log
+        self._history = history
         self._elsewhere = elsewhere
         self._handshakes = asyncio.Semaphore(handshakes)
         self._sockets = asyncio.Semaphore(sockets)
@@ -168,10 +165,9 @@ class Ear:
         async with self._sockets:
             while True:
                 code, pause_s = await self._once(held)
-                if held.outcome is not None:
+                if held.ended_s is not None or code in _NOT_AGAIN:
                     return
-                if (code == CloseCode.NOT_FOUND and await self._ask(held) == _NO_SUCH_TICKET) or code in _NOT_AGAIN:
-                    held.trouble.append(f"the socket was closed with {code}")
+                if code == CloseCode.NOT_FOUND and await self._ask(held) == _NO_SUCH_TICKET:
                     return
                 held.ws_url = self._elsewhere(held.ws_url)
                 failures = failures + 1 if pause_s is None else 0
@@ -182,10 +178,14 @@ class Ear:
         """One connection: its close code, and how long the server asks to stay away, if it does."""
         parts = urlsplit(held.ws_url)
         wire: _Wire | None = None
+        socket, code = 0, LOST
         try:
             async with self._handshakes, asyncio.timeout(HANDSHAKE_WITHIN_S):
+                socket = self._history.opening(held.ticket_id, where=parts.netloc)
                 _, wire = await asyncio.get_running_loop().create_connection(
-                    lambda: _Wire(held.ws_url, held, self._log), parts.hostname or "127.0.0.1", parts.port or 80
+                    lambda: _Wire(held.ws_url, held, self._log, self._history, socket),
+                    parts.hostname or "127.0.0.1",
+                    parts.port or 80,
                 )
                 await wire.opened
             code = await self._hear_out(wire, held)
@@ -194,6 +194,8 @@ class Ear:
         else:
             return code, None if wire.retry_after_ms is None else wire.retry_after_ms / 1000
         finally:
+            if socket:
+                self._history.closed(socket, code=code)
             if wire is not None:
                 wire.close()
 
@@ -207,22 +209,24 @@ class Ear:
             if wire.older.is_set() and not wire.over.done():
                 await asyncio.sleep(random.uniform(0, ASK_WITHIN_S))  # noqa: S311 - not all at the same moment
                 await self._ask(held)
-                if held.outcome is not None:  # as a page does: whatever the socket has still to say is older
+                if held.ended_s is not None:  # as a page does: whatever the socket has still to say is older
                     wire.close()
                     return CloseCode.DONE
                 wire.older.clear()
         return wire.over.result()
 
     async def _ask(self, held: Held) -> int:
-        """Ask the status once, and note it; its HTTP status, 0 for no answer."""
+        """Ask the status once; its HTTP status, 0 for no answer."""
         parts = urlsplit(held.status_url)
-        try:
-            async with self._handshakes:
+        async with self._handshakes:
+            call = self._history.sent("status", ticket_id=held.ticket_id)
+            try:
                 with Connection(held.status_url) as connection:
                     answer = await connection.get(parts.path, token=held.token)
-        except OSError:
-            return 0
-        if answer.status == _OK and held.outcome is None:  # asked before the end was told, it may say what was before
-            said = status_of(answer.body)
-            held.told.append(Told(time.monotonic(), "status", said.state, said.reason, said.units))
+            except OSError as error:
+                self._history.unknown(call, why=type(error).__name__)
+                return 0
+        self._history.answer(call, answer.status, answer.body, retry_after_s=answer.retry_after_s)
+        if answer.status == _OK:
+            held.hear(_status(answer.body).state, time.monotonic())
         return answer.status

@@ -1,20 +1,19 @@
-"""The crowd's own log: every call and every frame, with the time it was sent or received.
+"""What the crowd itself knows of its requests and tickets: what to do next, and the figures of the report.
 
-It is all that the verdict believes about what buyers were told. Times are seconds of this process's monotonic clock.
+Nothing is judged by it: that is done by the history which is written beside it, line by line (``loadtest.recorder``).
+Times are seconds of this process's monotonic clock.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from fairline.states import TERMINAL, State
 
 JOINED = "joined"  # the word for a request that got a ticket of its own
 LIVE = "live"  # the buyer has a ticket for this sku already, and got that one
 NO_ANSWER = "no_answer"
-
-Via = Literal["join", "socket", "status"]
 
 
 @dataclass(slots=True)
@@ -24,14 +23,9 @@ class Call:
     ``word`` is ``joined``, ``live``, or the code of the refusal; a repeat after a lost answer carries the same key.
     """
 
-    buyer_id: str
-    sku: str
-    key: str
     sent_s: float
     answered_s: float | None = None
-    status: int = 0
     word: str = NO_ANSWER
-    ticket_id: str = ""
     attempts: int = 0
 
 
@@ -42,7 +36,6 @@ class PutOff:
     ``status`` is 0 where there was no answer; ``word`` is the refusal's code, or what became of the connection.
     """
 
-    at_s: float
     took_s: float
     status: int
     word: str
@@ -50,82 +43,29 @@ class PutOff:
 
 
 @dataclass(slots=True)
-class Told:
-    """A state that a buyer was told, and how. ``units`` is None where the answer does not tell them.
-
-    ``asked_s`` is when the question was sent; 0 for a frame, which nobody asked for.
-    """
-
-    at_s: float
-    via: Via
-    state: str
-    reason: str | None = None
-    units: tuple[int, ...] | None = None
-    asked_s: float = 0.0
-
-    @property
-    def final(self) -> bool:
-        """Whether a buyer may take it for the end."""
-        return self.state in TERMINAL
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A place in line as a buyer worked it out from a progress frame; connections are counted over the whole log."""
-
-    at_s: float
-    connection: int
-    place: int
-
-
-@dataclass(slots=True)
 class Held:
-    """A ticket as its buyer knows it.
-
-    ``number`` is 0 until a frame told it.
-    """
+    """A ticket as its buyer knows it: asked for at ``sent_s``, told its end at ``ended_s``."""
 
     ticket_id: str
     sku: str
-    buyer_id: str
     arrival: int
     token: str
     status_url: str
     ws_url: str
     sent_s: float
-    answered_s: float
-    number: int = 0
-    told: list[Told] = field(default_factory=list)
-    places: list[Place] = field(default_factory=list)
-    trouble: list[str] = field(default_factory=list)
+    state: str = State.WAITING
+    ended_s: float | None = None
 
     @property
     def epoch(self) -> int:
         """In which the arrival was given."""
         return self.arrival >> 40
 
-    @property
-    def outcome(self) -> Told | None:
-        """The first final state that was told, if any."""
-        return next((told for told in self.told if told.final), None)
-
-    @property
-    def units(self) -> tuple[int, ...]:
-        """The units that were told to be the buyer's own, none unless CONFIRMED."""
-        return next((told.units for told in self.told if told.state == State.CONFIRMED and told.units), ())
-
-    @property
-    def state(self) -> str:
-        """The last state that was told."""
-        return self.told[-1].state if self.told else State.WAITING
-
-    @property
-    def admitted_s(self) -> float | None:
-        """When the buyer first knew of having been admitted, or of what only comes after that."""
-        for told in self.told:
-            if was_admitted(told.state, told.reason):
-                return told.at_s
-        return None
+    def hear(self, state: str, at_s: float) -> None:
+        """Told a state. The first end stays; whether another one may be told is the checker's to say."""
+        if self.ended_s is None:
+            self.state = state
+            self.ended_s = at_s if state in TERMINAL else None
 
 
 @dataclass(slots=True)
@@ -141,9 +81,7 @@ class Log:
 
     def answers(self) -> dict[str, int]:
         """Requests by their answer, the most frequent first; they add up to the requests."""
-        counted: dict[str, int] = {}
-        for call in self.calls:
-            counted[call.word] = counted.get(call.word, 0) + 1
+        counted = Counter(call.word for call in self.calls)
         return dict(sorted(counted.items(), key=lambda each: (-each[1], each[0])))
 
     def join_ms(self) -> list[float]:
@@ -152,7 +90,7 @@ class Log:
 
     def result_ms(self) -> list[float]:
         """From sending the request that made a ticket to hearing how it ended."""
-        return [(end.at_s - held.sent_s) * 1000 for held in self.tickets.values() if (end := held.outcome)]
+        return [(held.ended_s - held.sent_s) * 1000 for held in self.tickets.values() if held.ended_s is not None]
 
     def answered_s(self) -> float:
         """From the first request to the last answer."""
@@ -160,15 +98,8 @@ class Log:
 
     def told_s(self) -> float:
         """From the first request to the last buyer who was told how it ended, by a refusal or by a ticket's end."""
-        ends = [end.at_s for held in self.tickets.values() if (end := held.outcome)]
+        ends = [held.ended_s for held in self.tickets.values() if held.ended_s is not None]
         return max([*ends, self.began_s + self.answered_s()]) - self.began_s
-
-
-def was_admitted(state: str, reason: str | None) -> bool:
-    """Whether a ticket in this state has been admitted at least once."""
-    if state == State.DECLINED:
-        return reason not in {"sale_closed", "not_enough_left"}  # those are said to tickets that wait
-    return state in {State.ADMITTED, State.RESERVED, State.CONFIRMED, State.RELEASED, State.LAPSED}
 
 
 def percentiles(values: Iterable[float]) -> dict[str, float]:

@@ -7,9 +7,9 @@ to be judged by. Exit code 0 only if every invariant holds in both; 1 if one doe
 import gc
 import json
 import secrets
+import shutil
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -24,8 +24,13 @@ from fairline.demo import report
 from fairline.demo.crowd import Crowd
 from fairline.demo.progress import shown
 from fairline.demo.scenario import Scenario
-from fairline.demo.verdict import Evidence, Finding, judge
 from fairline.demo.watch import Watch
+from loadtest import read_finals
+from loadtest.bystander import Bystander
+from loadtest.checker import check
+from loadtest.finals import FinalsError, save
+from loadtest.history import read
+from loadtest.recorder import Recorder
 
 PASSED: Final = 0
 FAILED: Final = 1
@@ -35,6 +40,7 @@ PACED_BUYERS: Final = 90
 PACED_STOCK: Final = 30
 PACED_RATE_PER_S: Final = 25.0
 PACED_CAPACITY: Final = 5
+LISTENING_WITHIN_S: Final = 10.0
 SETTLE_WITHIN_S: Final = 10.0
 
 
@@ -50,6 +56,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     stock: int
     connections: int
     give_up_s: float = 60.0
+
+    def evidence(self, scenario: Scenario) -> Path:
+        """Where the history of a sale goes, and what the servers hold of it in the end: to the stack's logs."""
+        return self.stack.parent / "history" / scenario.sale_id
 
     def scenario(self) -> Scenario:
         """The crowd's sale. Its id is new each time: what an earlier one left behind is none of its business."""
@@ -77,41 +87,47 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-async def stage(options: Options, scenario: Scenario, stack: Mapping[str, Any], console: Console) -> Evidence:
-    """Create and open one sale, send its crowd, wait for the end, read everything."""
-    gateway_url = stack["gateway_url"]
-    definition = scenario.definition()
-    watch = Watch(
-        redis_url=stack["redis_url"],
-        postgres_dsn=stack["postgres_dsn"],
-        sale_id=scenario.sale_id,
-        skus=scenario.skus,
-    )
-    crowd = Crowd(scenario, gateway_url, connections=options.connections, give_up_s=options.give_up_s)
-    async with watch, Operator(Address(gateway_url, stack["operator_key"])) as operator:
-        await operator.create(definition)
-        await watch.start()
-        opened_s = time.monotonic()
-        await operator.act(scenario.sale_id, "open")
-        async with shown(console, scenario, crowd.log, watch.seen):
-            await crowd.play()
-            await watch.at_rest(within_s=SETTLE_WITHIN_S)
-        await crowd.ask_again()
-        await watch.stop()
-        return Evidence(
-            sale=definition,
-            log=crowd.log,
-            seen=watch.seen,
-            redis=await watch.redis(),
-            rows=await watch.rows(),
-            opened_s=opened_s,
+async def stage(options: Options, scenario: Scenario, stack: Mapping[str, Any], console: Console) -> report.Played:
+    """Create and open one sale, send its crowd, wait for the end, read everything, have it checked.
+
+    The history and the contents are kept until both sales have been judged.
+    """
+    sale_id, folder = scenario.sale_id, options.evidence(scenario)
+    at = {name: stack[name] for name in ("redis_url", "postgres_dsn")}
+    folder.mkdir(parents=True)
+    with Recorder(folder / "history.jsonl", sale_id=sale_id, seed=scenario.seed) as history:
+        crowd = Crowd(
+            scenario,
+            stack["gateway_url"],
+            history=history,
+            connections=options.connections,
+            give_up_s=options.give_up_s,
         )
+        async with (
+            Operator(Address(stack["gateway_url"], stack["operator_key"])) as operator,
+            Bystander(sale_id, history, **at) as bystander,
+            Watch(at["postgres_dsn"], sale_id) as watch,
+        ):
+            await bystander.listening(within_s=LISTENING_WITHIN_S)
+            definition = scenario.definition()
+            history.sent("create", body=msgspec.to_builtins(definition))
+            await operator.create(definition)
+            history.sent("open")
+            await operator.act(sale_id, "open")
+            async with shown(console, scenario, crowd.log, bystander, watch):
+                await crowd.play()
+                history.rest(rested=not await bystander.at_rest(within_s=SETTLE_WITHIN_S))
+            await crowd.ask_again()
+    finals = await read_finals.read(sale_id, kafka=stack["kafka"], **at)
+    save(finals, folder / "finals.json")
+    findings = check(read([folder / "history.jsonl"]), finals)
+    return report.Played(log=crowd.log, finals=finals, last_row_s=watch.last_row_s, findings=findings)
 
 
 async def play(options: Options, console: Console) -> bool:
     """Both sales, the verdict, the report; whether everything holds."""
     stack = json.loads(options.stack.read_text())
-    scenario = options.scenario()
+    scenario, paced = options.scenario(), options.paced()
     console.print(
         f"{scenario.buyers:,} buyers, {scenario.requests:,} requests, {scenario.items} items x {scenario.stock} units, "
         f"seed {scenario.seed}"
@@ -120,14 +136,20 @@ async def play(options: Options, console: Console) -> bool:
     gc.freeze()
     first = await stage(options, scenario, stack, console)
     console.print("and a paced sale ...", style="dim")
-    second = await stage(options, options.paced(), stack, console)
-    findings: list[Finding] = report.joined(judge(first), judge(second))
-    told = report.figures(scenario, first, findings)
+    second = await stage(options, paced, stack, console)
+    invariants = report.joined(first.findings, second.findings)
+    told = report.figures(scenario, first, invariants)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(told, indent=2) + "\n")
     report.show(console, told)
     console.print(f"[dim]{options.out}[/]")
-    return all(finding.ok for finding in findings)
+    held = all(each.ok for each in invariants)
+    for folder in map(options.evidence, (scenario, paced)):
+        if held:
+            shutil.rmtree(folder)
+        else:
+            console.print(f"[dim]python -m loadtest.checker {folder}[/]")
+    return held
 
 
 def main() -> None:
@@ -138,7 +160,7 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     try:
         held = uvloop.run(play(options, console))
-    except (CliError, OSError) as error:
+    except (CliError, FinalsError, OSError) as error:
         print(error, file=sys.stderr)  # noqa: T201 - for whoever started it
         sys.exit(NOT_PLAYED)
     sys.exit(PASSED if held else FAILED)

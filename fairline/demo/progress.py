@@ -14,14 +14,17 @@ from rich.table import Table
 
 from fairline.demo.log import Log
 from fairline.demo.scenario import Scenario
-from fairline.demo.watch import Seen
+from fairline.demo.watch import Watch
 from fairline.states import State
+from loadtest.bystander import Bystander
 
 EVERY_S: Final = 0.25  # a drawing costs about 4 ms of a core that the sale needs too
 
 
 @asynccontextmanager
-async def shown(console: Console, scenario: Scenario, log: Log, seen: Seen) -> AsyncIterator[None]:
+async def shown(
+    console: Console, scenario: Scenario, log: Log, bystander: Bystander, watch: Watch
+) -> AsyncIterator[None]:
     """Draw while the block runs, and once more at its end."""
     if not console.is_terminal:
         yield
@@ -29,7 +32,7 @@ async def shown(console: Console, scenario: Scenario, log: Log, seen: Seen) -> A
     with Live(console=console, auto_refresh=False, transient=True) as live:
 
         def draw() -> None:
-            live.update(_drawn(scenario, log, seen), refresh=True)
+            live.update(_drawn(scenario, log, bystander, watch), refresh=True)
 
         async def keep_drawing() -> None:
             while True:
@@ -46,17 +49,17 @@ async def shown(console: Console, scenario: Scenario, log: Log, seen: Seen) -> A
             draw()
 
 
-def _drawn(scenario: Scenario, log: Log, seen: Seen) -> Table:
+def _drawn(scenario: Scenario, log: Log, bystander: Bystander, watch: Watch) -> Table:
     tickets = list(log.tickets.values())
     answered = sum(call.answered_s is not None for call in log.calls)
-    told = sum(held.outcome is not None for held in tickets)
+    told = sum(held.ended_s is not None for held in tickets)
     table = Table.grid(padding=(0, 2))
     _row(table, "requests answered", answered, scenario.requests)
     _row(table, "tickets told their end", told, len(tickets))
     for sku in scenario.skus:
-        sold = seen.samples[-1].skus[sku].states[State.CONFIRMED] if seen.samples else 0
+        sold = bystander.counts.get(sku, {}).get(State.CONFIRMED, 0)
         _row(table, f"{sku} sold", sold, scenario.stock)
-    _row(table, "rows in Postgres", seen.rows, scenario.stock * scenario.items)
+    _row(table, "rows in Postgres", watch.rows, scenario.stock * scenario.items)
     table.add_row(f"[dim]{time.monotonic() - log.began_s:.1f} s[/]" if log.began_s else "")
     return table
 

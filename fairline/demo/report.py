@@ -1,66 +1,87 @@
 """What the demo says in the end: ``build/demo.json`` and tables for people, from the same figures."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fairline.demo.log import percentiles
+from fairline.demo.log import Log, percentiles
 from fairline.demo.scenario import Scenario
-from fairline.demo.verdict import Evidence, Finding
 from fairline.states import State
+from loadtest.finals import Finals
+from loadtest.report import Finding
 
 
-def joined(first: Sequence[Finding], paced: Sequence[Finding]) -> list[Finding]:
-    """One finding an invariant for both sales: it holds only if it holds in both.
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """A sale that was played: what the crowd knows, what the servers hold, when the last row came, the findings."""
+
+    log: Log
+    finals: Finals
+    last_row_s: float
+    findings: Sequence[Finding]
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """One invariant: does it hold, and what shows it."""
+
+    name: str
+    ok: bool
+    evidence: str
+
+
+def joined(first: Sequence[Finding], paced: Sequence[Finding]) -> list[Invariant]:
+    """Both sales' findings in one: an invariant holds only if it is sure in both, since here everything is known.
 
     The second sale is the paced one, so invariant 6 takes its evidence; the others the first sale's.
     """
     both = []
     for one, two in zip(first, paced, strict=True):
-        if not one.ok and not two.ok:
-            both.append(Finding(one.name, ok=False, evidence=f"{one.evidence}; paced sale: {two.evidence}"))
-        elif not two.ok or "no limit was set" in one.evidence:
-            both.append(Finding(two.name, two.ok, f"paced sale, {two.evidence}"))
-        else:
-            both.append(one)
+        evidence = one.evidence
+        if two.verdict != "ok" or "no limit was set" in evidence:
+            evidence = (
+                f"{evidence}; paced sale: {two.evidence}" if one.verdict != "ok" else f"paced sale, {two.evidence}"
+            )
+        both.append(Invariant(one.name, one.verdict == two.verdict == "ok", evidence))
     return both
 
 
-def items(e: Evidence) -> list[dict[str, Any]]:
+def items(played: Played) -> list[dict[str, Any]]:
     """A row an item: what the crowd was told, what Redis has left, what Postgres has."""
     rows = []
-    for sku, stock in e.stock.items():
-        states = [held.state for held in e.tickets(sku)]
+    for sku, item in played.finals.redis.items.items():
+        states = [held.state for held in played.log.tickets.values() if held.sku == sku]
         rows.append(
             {
                 "sku": sku,
-                "stock": stock,
+                "stock": item.stock,
                 "confirmed": states.count(State.CONFIRMED),
                 "declined": states.count(State.DECLINED),
                 "sold_out": states.count(State.SOLD_OUT),
                 "released": states.count(State.RELEASED),
-                "left_in_redis": e.redis.left[sku],
-                "rows_in_postgres": sum(row.sku == sku for row in e.rows),
+                "left_in_redis": len(item.free()),
+                "rows_in_postgres": sum(unit.sku == sku for unit in played.finals.postgres.units),
             }
         )
     return rows
 
 
-def figures(scenario: Scenario, e: Evidence, findings: Sequence[Finding]) -> dict[str, Any]:
+def figures(scenario: Scenario, played: Played, invariants: Sequence[Invariant]) -> dict[str, Any]:
     """The whole of ``demo.json``."""
-    log = e.log
+    log = played.log
     answered_s = log.answered_s()
-    persisted_s = max(0.0, e.seen.last_row_s - log.began_s) if e.seen.last_row_s else 0.0
+    persisted_s = max(0.0, played.last_row_s - log.began_s) if played.last_row_s else 0.0
     return {
-        "verdict": "pass" if all(finding.ok for finding in findings) else "fail",
+        "verdict": "pass" if all(each.ok for each in invariants) else "fail",
         "scenario": {
             "buyers": scenario.buyers,
             "requests": len(log.calls),
             "answers": log.answers(),
-            "items": items(e),
+            "items": items(played),
             "seed": scenario.seed,
             "sale_id": scenario.sale_id,
             "repeated": sum(call.attempts - 1 for call in log.calls),
@@ -75,7 +96,7 @@ def figures(scenario: Scenario, e: Evidence, findings: Sequence[Finding]) -> dic
         "requests_per_s": round(len(log.calls) / answered_s, 1) if answered_s else 0.0,
         "join_ms": percentiles(log.join_ms()),
         "result_ms": percentiles(log.result_ms()),
-        "invariants": [{"name": finding.name, "ok": finding.ok, "evidence": finding.evidence} for finding in findings],
+        "invariants": [asdict(each) for each in invariants],
     }
 
 

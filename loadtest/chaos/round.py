@@ -19,7 +19,7 @@ import msgspec
 from fairline.runtime.services import cancelled
 from fairline.states import State
 from loadtest import finals, read_finals
-from loadtest.chaos.bystander import Bystander
+from loadtest.bystander import Bystander
 from loadtest.chaos.faults import IN_THE_WAY, Scene, Thrown, throwing
 from loadtest.chaos.operators import NotDoneError, Operators
 from loadtest.chaos.plan import KINDS, Plan
@@ -100,7 +100,8 @@ async def _play(world: World, plan: Plan, history: Recorder, result: Result, *, 
         notifiers=[world.url("notifier"), world.url("notifier-2")],
     )
     operators = Operators(plan.sale, history, gateways=gateways, key=world.operator_key)
-    async with surge, operators, Bystander(world, sale_id, history) as bystander:
+    around = {"redis_url": world.around("redis"), "postgres_dsn": world.around("postgres")}
+    async with surge, operators, Bystander(sale_id, history, **around) as bystander:
         try:
             await bystander.listening(within_s=OPENS_WITHIN_S)
             await operators.begin(within_s=OPENS_WITHIN_S)

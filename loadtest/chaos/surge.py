@@ -30,7 +30,6 @@ LOST: Final = 1006
 _LATER: Final = frozenset({0, 425, 429, 502, 503, 504})
 NO_TICKET: Final = 404
 _NEVER_AGAIN: Final = (CloseCode.BAD_TOKEN, CloseCode.GARBAGE)
-_SAID: Final = ("ticket_id", "arrival", "number", "position", "state", "reason")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,11 +216,7 @@ class Surge:
         except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError, ValueError) as error:
             self._history.unknown(call, why=type(error).__name__)
             return 0, {}, 0.0
-        told = {name: said[name] for name in _SAID if said.get(name) is not None}
-        told |= {"units": tuple(said["units"])} if "units" in said else {}
-        told |= {"token": True} if said.get("token") else {}
-        told |= {"code": said["code"]} if "code" in said else {}
-        self._history.answered(call, status=answer.status, retry_after_s=after_s, **told)
+        self._history.answer(call, answer.status, text, retry_after_s=after_s)
         self.answers += 1
         return answer.status, said, after_s
 

@@ -64,7 +64,7 @@ async def test_orders_wait_for_a_server_that_is_away(stack: FullStack, rush: Sce
         evidence = await scene.finish()
         assert (await opened(scene, another)).status == 200
     assert len(evidence.rows) == rush.items * rush.stock
-    assert evidence.log.put_off == []  # no buyer noticed
+    assert scene.crowd.log.put_off == []  # no buyer noticed
     await all_ready(stack)
 
 
@@ -98,6 +98,6 @@ async def test_a_frozen_redis_is_told_at_once_and_all_goes_on_when_it_is_back(
             kill(stack, "redis", number=signal.SIGCONT)
             await listener.progress(lambda frame: frame["state"] == "open")
         evidence = await scene.finish()
-    assert evidence.log.put_off, "nobody noticed"
+    assert scene.crowd.log.put_off, "nobody noticed"
     assert len(evidence.rows) == queue.items * queue.stock
     await all_ready(stack)

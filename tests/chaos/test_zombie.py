@@ -22,7 +22,7 @@ async def test_a_frozen_controller_wakes_up_after_its_leases_and_does_no_harm(
         kill(stack, "admission", number=signal.SIGCONT)
         evidence = await scene.finish()
     assert len(evidence.rows) == rush.items * rush.stock
-    again = [record for record in evidence.redis.tickets.values() if record.tries > 1]
+    again = [record for record in evidence.finals.redis.tickets.values() if record.tries > 1]
     assert again, "the frozen one held no lease"
     assert all(record.state in {State.CONFIRMED, State.DECLINED, State.SOLD_OUT} for record in again)
     await all_ready(stack)

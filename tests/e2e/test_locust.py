@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import secrets
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,12 @@ import msgspec
 import pytest
 
 from fairline.cli.client import Address, Operator
-from fairline.demo.log import Log
-from fairline.demo.verdict import Evidence, judge
-from fairline.demo.watch import Watch
 from fairline.sale import Item, SaleDefinition, Validator
+from loadtest import read_finals
+from loadtest.bystander import Bystander
+from loadtest.checker import check
+from loadtest.history import read
+from loadtest.recorder import Recorder
 from tests.support.stack import FullStack, cannot_be_had
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,11 +37,11 @@ def sale() -> SaleDefinition:
     )
 
 
-async def run_locust(host: str, sale_id: str, log: Path) -> list[dict[str, Any]]:
+async def run_locust(host: str, sale_id: str, history: Path) -> list[dict[str, Any]]:
     """Locust's own figures, one entry a kind of request."""
     process = await asyncio.create_subprocess_exec(
         *(str(LOCUST), "-f", "loadtest/locustfile.py", "--headless", "--json", "--only-summary", "--skip-log-setup"),
-        *("--host", host, "--sale", sale_id, "--crowd-log", str(log)),
+        *("--host", host, "--sale", sale_id, "--history", str(history)),
         *("-u", str(USERS), "-r", str(USERS), "-t", f"{RUN_S}s", "-s", "20"),
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
@@ -64,44 +65,44 @@ async def test_fifty_buyers_for_twenty_seconds_break_nothing(tmp_path: Path) -> 
     if not LOCUST.exists():
         cannot_be_had("there is no .venv-load: make .venv-load/.ready")
     definition = sale()
-    skus = tuple(item.sku for item in definition.items)
+    sale_id = definition.sale_id
     async with FullStack() as stack:
         info = stack.info
-        watch = Watch(
-            redis_url=info["redis_url"], postgres_dsn=info["postgres_dsn"], sale_id=definition.sale_id, skus=skus
-        )
-        async with Operator(Address(info["gateway_url"], info["operator_key"])) as operator, watch:
-            await operator.create(definition)
-            await watch.start()
-            opened_s = time.monotonic()
-            await operator.act(definition.sale_id, "open")
-            figures = await run_locust(info["gateway_url"], definition.sale_id, tmp_path / "log.json")
-            assert await watch.at_rest(within_s=20)
-            await watch.stop()
-            log = msgspec.json.decode((tmp_path / "log.json").read_bytes(), type=Log)
-            evidence = Evidence(
-                sale=definition,
-                log=log,
-                seen=watch.seen,
-                redis=await watch.redis(),
-                rows=await watch.rows(),
-                opened_s=opened_s,
-            )
+        at = {name: info[name] for name in ("redis_url", "postgres_dsn")}
+        with Recorder(tmp_path / "others.jsonl", sale_id=sale_id) as others:
+            async with (
+                Operator(Address(info["gateway_url"], info["operator_key"])) as operator,
+                Bystander(sale_id, others, **at) as bystander,
+            ):
+                await bystander.listening(within_s=20)
+                others.sent("create", body=msgspec.to_builtins(definition))
+                await operator.create(definition)
+                others.sent("open")
+                await operator.act(sale_id, "open")
+                figures = await run_locust(info["gateway_url"], sale_id, tmp_path / "buyers.jsonl")
+                left = await bystander.at_rest(within_s=20)
+                assert not left
+                others.rest(rested=True)
+        finals = await read_finals.read(sale_id, kafka=info["kafka"], **at)
+    history = read([tmp_path / "buyers.jsonl", tmp_path / "others.jsonl"])
     by_name = {each["name"]: each for each in figures}
     assert set(by_name) == {"sale", "join", "result", "status"}
     assert {name: each["num_failures"] for name, each in by_name.items()} == dict.fromkeys(by_name, 0)
-    assert by_name["join"]["num_requests"] == len(log.calls) > 500
-    assert by_name["result"]["num_requests"] == len(log.tickets) > 120
-    assert {"joined", "sold_out", "already_bought"} <= set(log.answers())
-    assert len(evidence.rows) == sum(evidence.stock.values())
-    assert [finding for finding in judge(evidence) if not finding.ok] == []
+    joins = [call.answer for call in history.calls if call.sent.what == "join" and call.answer]
+    assert by_name["join"]["num_requests"] == len(joins) > 500
+    assert by_name["result"]["num_requests"] == sum(answer.token for answer in joins) > 120
+    assert {"sold_out", "already_bought"} <= {answer.code for answer in joins}
+    assert len(finals.postgres.units) == sum(item.stock for item in definition.items)
+    found = check(history, finals)
+    assert [finding.verdict for finding in found] == ["ok"] * 8, "\n".join(map(str, found))
 
 
 async def test_it_refuses_to_load_anything_but_this_machine() -> None:
     if not LOCUST.exists():
         cannot_be_had("there is no .venv-load: make .venv-load/.ready")
     process = await asyncio.create_subprocess_exec(
-        *(str(LOCUST), "-f", "loadtest/locustfile.py", "--headless", "-t", "1s", "--host", "http://192.0.2.1"),
+        *(str(LOCUST), "-f", "loadtest/locustfile.py", "--headless", "-t", "1s"),
+        *("--host", "http://192.0.2.1", "--history", "/nowhere"),
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.PIPE,

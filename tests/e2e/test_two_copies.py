@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from fairline.demo.scenario import Scenario
+from loadtest.case import Case
 from tests.support.sale import a_name
 from tests.support.stack import FullStack, eventually
 from tests.support.trouble import QUICK, THINKS_S, Scene, a_slow_shop, all_ready, kill
@@ -44,15 +45,16 @@ async def test_a_paced_sale_is_never_faster_nor_oversold(
     ):
         evidence = await scene.finish()
     assert len(evidence.rows) == paced.items * paced.stock
-    assert evidence.log.put_off == []
-    assert len({held.ws_url.split("/")[2] for held in evidence.log.tickets.values()}) == 2
+    assert scene.crowd.log.put_off == []
+    assert len({held.ws_url.split("/")[2] for held in scene.crowd.log.tickets.values()}) == 2
     # The pace is what they waited for: as fast as it allows, and not faster.
-    admitted = sorted(at_s for held in evidence.log.tickets.values() if (at_s := held.admitted_s))
+    case = Case(evidence.history, evidence.finals)
+    admitted = sorted(span[1] for life in case.lives.values() if (span := case.admission(life)))
     took_s = admitted[-1] - admitted[0]
     if rate_per_s is not None:
         assert took_s > 0.9 * len(admitted) / rate_per_s
     if capacity is not None:
-        assert max(sample.in_flight for sample in evidence.seen.samples) == capacity
+        assert max(sample.in_flight for sample in evidence.history.samples) == capacity
         assert took_s > 0.9 * len(admitted) / capacity * THINKS_S
 
 
@@ -74,7 +76,7 @@ async def test_every_process_may_be_replaced_while_the_sale_runs(pairs: FullStac
             await eventually(partial(replaced, pairs, names, before))
             await all_ready(pairs)
         evidence = await scene.finish()
-    assert evidence.log.put_off == [], "a buyer saw a refusal, or a connection cut"
+    assert scene.crowd.log.put_off == [], "a buyer saw a refusal, or a connection cut"
     assert len(evidence.rows) > 100
 
 

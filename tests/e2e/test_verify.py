@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from fairline.demo.scenario import Scenario
-from loadtest import checker, read_finals
+from loadtest import checker
 from loadtest.finals import load, save
-from tests.support.crowd_history import history_of
 from tests.support.sale import a_name
 from tests.support.stack import FullStack
 from tests.support.trouble import QUICK, Scene
@@ -36,13 +35,9 @@ async def test_a_real_sale_holds_all_eight_by_its_buyers_history_and_the_final_c
     )
     async with Scene(stack, scenario, over_s=0.5) as scene:
         evidence = await scene.finish()
-        info = stack.info
-        at = {name: info[name] for name in ("redis_url", "kafka", "postgres_dsn")}
-        finals = await read_finals.read(scenario.sale_id, **at)
+    finals, found = evidence.finals, evidence.findings()
     save(finals, tmp_path / "finals.json")
     assert load(tmp_path / "finals.json") == finals
-    history = history_of(evidence.sale, evidence.log, evidence.seen, opened_s=evidence.opened_s, rested=True)
-    found = checker.check(history, finals)
     assert [finding.verdict for finding in found] == ["ok"] * 8, "\n".join(map(str, found))
     assert checker.main([str(tmp_path)]) == checker.HOLDS
 
@@ -65,13 +60,9 @@ async def test_one_row_too_few_is_found(stack: FullStack, tmp_path: Path) -> Non
     scenario = Scenario(sale_id=a_name(of="doctored"), seed=5, buyers=20, requests=40, items=1, stock=5)
     async with Scene(stack, scenario, over_s=0.5) as scene:
         evidence = await scene.finish()
-        info = stack.info
-        at = {name: info[name] for name in ("redis_url", "kafka", "postgres_dsn")}
-        finals = await read_finals.read(scenario.sale_id, **at)
-    lost = finals.postgres.orders.popitem()[0]
-    save(finals, tmp_path / "finals.json")
+    lost = evidence.finals.postgres.orders.popitem()[0]
+    save(evidence.finals, tmp_path / "finals.json")
     assert checker.main([str(tmp_path)]) == checker.VIOLATED
-    history = history_of(evidence.sale, evidence.log, evidence.seen, opened_s=evidence.opened_s, rested=True)
-    verdicts = {finding.number: finding for finding in checker.check(history, finals)}
+    verdicts = {finding.number: finding for finding in evidence.findings()}
     assert verdicts[4].verdict == "violated"
     assert lost in verdicts[4].tickets

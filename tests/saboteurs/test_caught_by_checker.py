@@ -7,12 +7,9 @@ import asyncpg
 import pytest
 
 from fairline.demo.scenario import Scenario
-from loadtest import read_finals
-from loadtest.checker import check
 from loadtest.report import Finding
 from tests.saboteurs.conftest import Copy
 from tests.saboteurs.table import BY_THE_CHECKER, Saboteur
-from tests.support.crowd_history import history_of
 from tests.support.sale import a_name
 from tests.support.stack import FullStack
 from tests.support.trouble import QUICK, Scene, all_ready, hold, release
@@ -70,14 +67,7 @@ async def found_in_a_sale(stack: FullStack) -> list[Finding]:
         capacity=40,
     )
     async with Scene(stack, scenario, over_s=0.5, give_up_s=6) as scene:
-        await scene.played()
-        await scene.watch.at_rest(within_s=2)
-        await scene.crowd.ask_again()
-        evidence = await scene.evidence()
-        at = {name: stack.info[name] for name in ("redis_url", "kafka", "postgres_dsn")}
-        finals = await read_finals.read(scenario.sale_id, **at)
-    history = history_of(evidence.sale, evidence.log, evidence.seen, opened_s=evidence.opened_s, rested=True)
-    return check(history, finals)
+        return (await scene.evidence(quiet_within_s=2)).findings()
 
 
 async def test_without_them_all_eight_hold(stack: FullStack) -> None:

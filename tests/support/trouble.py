@@ -5,7 +5,7 @@
         kill(stack, "admission")
         await scene.finish()                        # judges all eight invariants
 
-The crowd, what watches it and the verdict are those of ``fairline demo``. Nothing here believes what a service says.
+The crowd is that of ``fairline demo``; its history is judged by the checker. Nothing here believes what a service says.
 """
 
 import asyncio
@@ -21,7 +21,6 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import aiohttp
-import asyncpg
 import msgspec
 from aiohttp import web
 
@@ -29,23 +28,25 @@ from fairline.cli import CliError
 from fairline.cli.client import Address, Operator
 from fairline.demo.crowd import Crowd
 from fairline.demo.scenario import Scenario
-from fairline.demo.verdict import CHECKS, Evidence, judge
-from fairline.demo.watch import Watch
 from fairline.local import control
 from fairline.sale import Validator
-from loadtest import read_finals
+from loadtest import history, read_finals
+from loadtest.bystander import IN_HISTORY, Bystander
 from loadtest.checker import check
+from loadtest.finals import Finals, Unit
+from loadtest.history import History
+from loadtest.recorder import Recorder
+from loadtest.report import Finding
 from tests.support.admission import Shop, a_shop
-from tests.support.crowd_history import history_of
 from tests.support.stack import FullStack, eventually
 
 # What a client may be told when it is to come back. ``not_open`` is one frame of the board after the opening.
 COME_BACK: Final = {("not_open", 425), ("unavailable", 503), ("overloaded", 503), ("recovering", 503)}
-IN_HISTORY: Final = {"CONFIRMED", "RELEASED", "DECLINED", "LAPSED"}  # each is an event, and a row of Postgres
 ANSWERED_WITHIN_S: Final = 8.0  # nobody hangs longer, whatever is away; the client itself would wait for 15 s
 THINKS_S: Final = 0.15  # long enough to be killed in between
 NOTED: Final = 12  # last lines of each log that a failure shows
 QUIET_WITHIN_S: Final = 30.0
+LISTENING_WITHIN_S: Final = 10.0
 CONTROL_WITHIN_S: Final = 60.0
 
 # Short where the defaults are made for a busy day; nothing here changes what must hold.
@@ -168,8 +169,25 @@ async def a_slow_shop() -> AsyncIterator[Shop]:
         yield shop
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of a sale: what its buyers and operators did and heard, and what the servers hold."""
+
+    history: History
+    finals: Finals
+
+    @property
+    def rows(self) -> Sequence[Unit]:
+        """The units that Postgres has sold."""
+        return self.finals.postgres.units
+
+    def findings(self) -> list[Finding]:
+        """The checker's opinion."""
+        return check(self.history, self.finals)
+
+
 class Scene:
-    """One sale, open, with a crowd that comes over ``over_s`` seconds. One ``finish`` a scene."""
+    """One sale, open, with a crowd that comes over ``over_s`` seconds. One ``evidence`` or ``finish`` a scene."""
 
     def __init__(
         self,
@@ -193,28 +211,28 @@ class Scene:
         self.gateway_url: str = at["gateway_url"]
         self.key: str = at["operator_key"]
         urls = at["public_urls"]
+        self._path = stack.folder / f"{scenario.sale_id}.jsonl"
+        self.history = Recorder(self._path, sale_id=scenario.sale_id, seed=scenario.seed)
         self.crowd = Crowd(
             scenario,
             *(urls[name] for name in gateways),
+            history=self.history,
             notifier_urls=[urls[name] for name in notifiers],
             over_s=over_s,
             give_up_s=give_up_s,
         )
-        self.watch = Watch(
-            redis_url=at["redis_url"],
-            postgres_dsn=at["postgres_dsn"],
-            sale_id=scenario.sale_id,
-            skus=scenario.skus,
+        self.bystander = Bystander(
+            scenario.sale_id, self.history, redis_url=at["redis_url"], postgres_dsn=at["postgres_dsn"]
         )
-        self._opened_s = 0.0
         self._playing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self.watch.__aenter__()
+        await self.bystander.__aenter__()
+        await self.bystander.listening(within_s=LISTENING_WITHIN_S)
         async with Operator(Address(self.gateway_url, self.key)) as operator:
+            self.history.sent("create", body=msgspec.to_builtins(self.definition))
             await operator.create(self.definition)
-            await self.watch.start()
-            self._opened_s = time.monotonic()
+            self.history.sent("open")
             await opened(operator, self.scenario.sale_id)
         self._playing = asyncio.create_task(self.crowd.play(), name=self.scenario.sale_id)
         return self
@@ -227,7 +245,8 @@ class Scene:
         if self._playing is not None:
             self._playing.cancel()
             await asyncio.gather(self._playing, return_exceptions=True)
-        await self.watch.__aexit__()
+        await self.bystander.__aexit__(kind, error, trace)
+        self.history.__exit__(kind, error, trace)
 
     async def answered(self, share: float) -> None:
         """Wait until this share of the requests has an answer."""
@@ -253,76 +272,45 @@ class Scene:
         assert self._playing is not None, "the scene has not begun"
         await self._playing
 
-    async def evidence(self) -> Evidence:
-        """End the watch; everything there is to go by."""
-        await self.watch.stop()
-        return Evidence(
-            sale=self.definition,
-            log=self.crowd.log,
-            seen=self.watch.seen,
-            redis=await self.watch.redis(),
-            rows=await self.watch.rows(),
-            opened_s=self._opened_s,
-        )
+    async def finals(self) -> Finals:
+        """What the servers hold now."""
+        at = {name: self.stack.info[name] for name in ("redis_url", "kafka", "postgres_dsn")}
+        return await read_finals.read(self.scenario.sale_id, **at)
+
+    async def evidence(self, *, quiet_within_s: float = QUIET_WITHIN_S) -> Evidence:
+        """Wait until all is over and quiet, but no longer than that; then everybody asks once more."""
+        await self.played()
+        left = await self.bystander.at_rest(within_s=quiet_within_s)
+        self.history.rest(rested=not left)
+        await self.crowd.ask_again()
+        finals = await self.finals()
+        return Evidence(history.read([self._path]), finals)
 
     async def finish(self, *, lost: bool = False, besides: Mapping[str, str] | None = None) -> Evidence:
         """Wait until all is quiet, then judge; also that each outcome is a row of history in Postgres.
 
         ``lost``: connections to the gateway may have been cut. ``besides``: outcomes in the history that are of no
-        ticket of the crowd.
+        ticket of the crowd; of those the checker may complain.
         """
-        await self.played()
-        quiet = await self.watch.at_rest(within_s=QUIET_WITHIN_S)
-        await self.crowd.ask_again()
+        others = dict(besides or {})
         evidence = await self.evidence()
-        found = judge(evidence)
-        assert len(found) == len(CHECKS) == 8
-        broken = [f"{finding.name}: {finding.evidence}" for finding in found if not finding.ok]
-        assert not broken, "\n".join(broken)
-        assert quiet, f"not quiet within {QUIET_WITHIN_S:.0f} s"
-        assert evidence.seen.samples
+        for finding in evidence.findings():
+            ours = set(finding.tickets) - others.keys() or not finding.tickets
+            assert finding.verdict == "ok" or not ours, str(finding)
+        assert evidence.history.rests[0].rested, f"not quiet within {QUIET_WITHIN_S:.0f} s"
+        assert evidence.history.samples
         assert self.faults_of_put_off(lost=lost) == []
-        ends = {held.ticket_id: held.state for held in evidence.log.tickets.values() if held.state in IN_HISTORY}
-        ends |= besides or {}
-
-        async def written() -> bool:
-            history = await self.history()
-            lacking, others = ends.items() - history.items(), history.items() - ends.items()
-            assert not lacking, f"{len(lacking)} of {len(ends)} outcomes have no row of history"
-            assert not others, f"the history has {others}, which nobody was told"
-            return True
-
-        await eventually(written)
-        await self._check(evidence, besides=set(besides or ()))
+        ends = {held.ticket_id: held.state for held in self.crowd.log.tickets.values() if held.state in IN_HISTORY}
+        assert evidence.finals.postgres.history == ends | others
         return evidence
-
-    async def _check(self, evidence: Evidence, *, besides: set[str]) -> None:
-        """The checker's opinion too, which also knows Kafka. Of tickets of nobody in the crowd it may complain."""
-        at = {name: self.stack.info[name] for name in ("redis_url", "kafka", "postgres_dsn")}
-        finals = await read_finals.read(self.scenario.sale_id, **at)
-        history = history_of(evidence.sale, evidence.log, evidence.seen, opened_s=evidence.opened_s, rested=True)
-        for finding in check(history, finals):
-            ours = set(finding.tickets) - besides or not finding.tickets
-            assert finding.verdict != "violated" or not ours, str(finding)
-
-    async def history(self) -> dict[str, str]:
-        """How tickets ended, as Postgres has it."""
-        postgres = await asyncpg.connect(self.stack.info["postgres_dsn"], timeout=10, command_timeout=10)
-        try:
-            rows = await postgres.fetch(
-                "SELECT ticket_id, outcome FROM ticket_history WHERE sale_id = $1", self.scenario.sale_id
-            )
-        finally:
-            await postgres.close()
-        return {str(row["ticket_id"]): row["outcome"] for row in rows}
 
     def _account(self) -> str:
         """How far it came, for whoever has to find out why it failed."""
-        log, samples = self.crowd.log, self.watch.seen.samples
+        log = self.crowd.log
         put_off = Counter((each.status, each.word) for each in log.put_off)
         lines = [
             f"answers {log.answers()}, put off {dict(put_off)}, told {dict(self.told())}",
-            f"last sample {samples[-1] if samples else None}",
+            f"counted last {self.bystander.counts}",
             *(f"stack: {line}" for line in self.stack.said().splitlines()[-NOTED:]),
         ]
         for path in sorted((self.stack.folder / "logs").glob("*.log")):

@@ -1,4 +1,4 @@
-"""Who looks on while a round is played, around the proxies: instants of the counts in Redis, and the sale's channel.
+"""Who looks on while a sale is played, and asks no service: instants of the counts in Redis, and the sale's channel.
 
 While Redis is away, or knows no such sale, there is nothing to see.
 """
@@ -18,11 +18,10 @@ from fairline.store.client import connect
 from fairline.store.keys import SaleKeys
 from fairline.store.moved import Moved
 from loadtest import history
-from loadtest.chaos.on_postgres import connection
-from loadtest.chaos.world import World
 from loadtest.recorder import Recorder
 
-LOOKS_EVERY_S: Final = 0.1
+LOOKS_EVERY_S: Final = 0.05
+ANSWERS_WITHIN_S: Final = 5.0
 # Each of these is a fact, and becomes a row of Postgres.
 IN_HISTORY: Final = (State.CONFIRMED, State.RELEASED, State.DECLINED, State.LAPSED)
 ON_THE_WAY: Final = (State.WAITING, State.ADMITTED, State.RESERVED)
@@ -31,13 +30,14 @@ _AWAY: Final = (RedisError, OSError, TimeoutError, asyncpg.PostgresError, asyncp
 
 
 class Bystander:
-    """Writes into the history what is seen of one sale; use ``async with``."""
+    """Writes into the history what is seen of one sale; use ``async with``. ``counts``: those of the last look."""
 
-    def __init__(self, world: World, sale_id: str, recorder: Recorder) -> None:
-        self._world = world
+    def __init__(self, sale_id: str, recorder: Recorder, *, redis_url: str, postgres_dsn: str) -> None:
+        self.counts: dict[str, dict[str, int]] = {}
         self._keys = SaleKeys(sale_id)
         self._recorder = recorder
-        self._redis = connect(world.around("redis"), name="bystander", timeout_s=1)
+        self._dsn = postgres_dsn
+        self._redis = connect(redis_url, name="bystander", timeout_s=1)
         self._listening = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -92,10 +92,7 @@ class Bystander:
             outbox = int(await self._redis.xlen(self._keys.outbox))
             replication = await self._redis.info("replication")
             fence: Any = await self._redis.hget(self._keys.meta, "fence")
-            async with connection(self._world) as postgres:
-                rows = await postgres.fetchval(
-                    "SELECT count(*) FROM ticket_history WHERE sale_id = $1", self._keys.sale_id
-                )
+            rows = await self._rows()
         except _AWAY as error:
             return repr(error)
         by_state = {state: sum(each.get(state, 0) for each in counts.values()) for state in State}
@@ -107,13 +104,24 @@ class Bystander:
         on_the_way += ["the sale is halted"] if fence != replication["master_replid"].encode() else []
         return ", ".join(on_the_way)
 
+    async def _rows(self) -> int:
+        """A connection for each use: a query that is cancelled in the middle leaves its connection to nobody."""
+        postgres = await asyncpg.connect(self._dsn, timeout=ANSWERS_WITHIN_S, command_timeout=ANSWERS_WITHIN_S)
+        try:
+            rows: int = await postgres.fetchval(
+                "SELECT count(*) FROM ticket_history WHERE sale_id = $1", self._keys.sale_id
+            )
+        finally:
+            await postgres.close(timeout=ANSWERS_WITHIN_S)
+        return rows
+
     async def _sample(self) -> None:
         while True:
             asked_s = time.monotonic()
             with contextlib.suppress(*_AWAY):
                 in_flight, counts = await self._look()
                 if counts:
-                    at_s = time.monotonic()
+                    self.counts, at_s = counts, time.monotonic()
                     self._recorder.write(history.Sample(at_s=at_s, asked_s=asked_s, in_flight=in_flight, counts=counts))
             await asyncio.sleep(LOOKS_EVERY_S)
 
