@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 
 from admission.records import Ended, Known
+from fairline.counts import few
 from fairline.events import ItemState, SaleChanged
 from fairline.states import LIVE, State
 from fairline.store.room import UNSEEN, named_in
@@ -240,11 +241,12 @@ def _written(
     new: Rebuilt,
 ) -> Rebuilt:
     counts: Counter[str] = Counter()
+    declined: dict[str, Counter[str]] = defaultdict(Counter)
     back: Counter[str] = Counter()
     for ticket_id, record in tickets.items():
         counts.update((f"{record.sku}:joined", f"{record.sku}:{record.state}"))
         if record.state == State.DECLINED:
-            counts[f"{record.sku}:DECLINED:{record.reason}"] += 1
+            declined[record.sku][record.reason] += 1
         if record.state in LIVE:
             new.live[who(record)] = ticket_id
         if record.state == State.RESERVED:
@@ -278,6 +280,8 @@ def _written(
         }
         new.counts |= {f"{sku}:{name}": counts.pop(f"{sku}:{name}", 0) for name in (*State, "joined")}
     new.counts |= counts
+    for sku, reasons in declined.items():
+        new.counts |= {f"{sku}:DECLINED:{reason}": number for reason, number in few(reasons).items()}
     return new
 
 

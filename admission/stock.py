@@ -12,6 +12,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from admission.backlog import FULL, STRAGGLERS, Backlog, Speed
+from fairline.counts import MOST_REASONS
 from fairline.store.keys import SaleKeys
 from fairline.store.room import answering
 from fairline.store.scripts import Script
@@ -145,7 +146,12 @@ class Stock:
         """DECLINED or STALE for each (ticket_id, reason)."""
         with answering():
             reply = await self._scripts.decline(
-                self._redis, self._keys, lease=lease, declined=list(declined), moved=self._keys.moved
+                self._redis,
+                self._keys,
+                lease=lease,
+                declined=list(declined),
+                moved=self._keys.moved,
+                reasons=MOST_REASONS,
             )
         return reply.words
 

@@ -1,7 +1,8 @@
 """The running counts of a sale, as its scripts keep them: one flat map of fields.
 
 Fields are ``SKU:STATE``, ``SKU:joined``, ``SKU:asked``, ``SKU:admitted_total``, ``SKU:DECLINED:reason`` and
-``SKU:refused:code``; refusals whose sku is unknown stand under the empty sku, and so in the totals alone.
+``SKU:refused:code``; refusals whose sku is unknown stand under the empty sku, and so in the totals alone. A shop may
+give any reason: ``MOST_REASONS`` of a sku are told apart, those that come after them count as ``OTHER``.
 """
 
 from collections import Counter
@@ -10,6 +11,8 @@ from typing import Any, Final
 
 from fairline.states import State
 
+MOST_REASONS: Final = 50
+OTHER: Final = "other"
 _TOTALS: Final = ("joined", "asked", "admitted_total")
 _CODES: Final = {"key_reused": "idempotency_key_reused"}  # join.lua's word -> the code its client read
 
@@ -40,6 +43,13 @@ class Sums:
             "refused": dict(sorted(self._refused.items())),
             "declined_by_reason": dict(sorted(self._declined.items())),
         }
+
+
+def few(reasons: Counter[str]) -> Counter[str]:
+    """The most frequent reasons, and all the others as one."""
+    told = Counter(dict(reasons.most_common(MOST_REASONS)))
+    rest = reasons.total() - told.total()
+    return told + Counter({OTHER: rest})
 
 
 def sums_of(counts: Mapping[str, int], skus: Iterable[str]) -> tuple[Sums, dict[str, Sums]]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fairline.counts import sums_of
+from fairline.counts import MOST_REASONS, OTHER, sums_of
 from fairline.ids import SaleId, Sku
 from fairline.runtime.health import Asgi, Receive, Send
 from fairline.states import TERMINAL
@@ -71,7 +71,7 @@ class Reads:
 async def _stats(connection: Connection, sale_id: str) -> object:
     async with connection.transaction(isolation="repeatable_read", readonly=True):  # one instant
         items = await connection.fetch(query("sale_items"), sale_id)
-        counts = await connection.fetch(query("sale_stats"), sale_id)
+        counts = await connection.fetch(query("sale_stats"), sale_id, MOST_REASONS, OTHER)
         counted = await connection.fetchrow(query("sale_counts"), sale_id)
     outcomes = dict.fromkeys(sorted(TERMINAL), 0)
     reasons: dict[str, dict[str, int]] = {}

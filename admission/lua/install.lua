@@ -11,7 +11,7 @@ ARGV  1 owner    text
       2 hold_ms  int
       3 fields   packed map of fields of `meta`, all text
       4 items    packed map of fields of `items`
-      5 counts   packed map of fields of `counts`; running totals that are not among them stay
+      5 counts   packed map of fields of `counts`; running totals that are not among them stay, reasons do not
       6 reason   text, for the history of the sale
       7 skus     packed list, in the order of the repeated keys
 Returns {outcome, version}
@@ -28,6 +28,9 @@ if not in_hand(keys.meta, keys.recovery, owner, hold_ms) then return answer('LOS
 
 for field, text in pairs(fields) do redis.call('HSET', keys.meta, field, text) end
 for field, number in pairs(items) do redis.call('HSET', keys.items, field, number) end
+for _, field in ipairs(redis.call('HKEYS', keys.counts)) do
+  if string.find(field, ':DECLINED:', 1, true) then redis.call('HDEL', keys.counts, field) end
+end
 for field, number in pairs(counts) do redis.call('HSET', keys.counts, field, number) end
 local now = now_us()
 redis.call('HDEL', keys.meta, 'halted_because', 'closing')

@@ -98,9 +98,10 @@ class Snapshot:
     def _counts(self) -> list[tuple[str, Any, Any]]:
         all_of = self.tickets.values()
         states = Counter(f"{ticket.sku}:{ticket.state}" for ticket in all_of)
-        reasons = Counter(f"{each.sku}:DECLINED:{each.reason}" for each in all_of if each.state == "DECLINED")
         joined = Counter(f"{ticket.sku}:joined" for ticket in all_of)
         counted = {name: n for name, n in self.counts.items() if n}
+        declined = [(f"{each.sku}:DECLINED:", each.reason) for each in all_of if each.state == "DECLINED"]
+        reasons = Counter(of + (why if of + why in counted else "other") for of, why in declined)  # few are told apart
         kept = {name: n for name, n in counted.items() if not any(word in name for word in _RUNNING)}
         return [
             ("C1 counts by state", kept, dict(states)),

@@ -1,7 +1,9 @@
 """The history of tickets: what has a row, which row stays, and who is told (C2)."""
 
+from fairline.counts import MOST_REASONS, OTHER
 from fairline.events import KeptTicket, TicketDeclined, TicketsArchived, TicketsKept
 from order_service.handling import Done
+from order_service.queries import query
 from order_service.tickets import Tickets
 from tests.support.orders import Desk, a_sale_id, order, record, sale
 
@@ -69,3 +71,17 @@ async def test_a_batch_with_an_id_that_is_none_is_a_dead_letter(desk: Desk) -> N
     assert await handler.write([record(TicketsArchived(sale_id="s", batch="empty", tickets=()))]) == [
         Done((TicketsKept(sale_id="s", batch="empty"),))
     ]
+
+
+async def test_statistics_tell_so_many_reasons_apart_and_the_others_as_one(desk: Desk) -> None:
+    sale_id = a_sale_id()
+    reasons = [*(f"no_{at}" for at in range(MOST_REASONS + 5)), "often", "often"]
+    ends = tuple(kept("DECLINED", reason=reason) for reason in reasons)
+    more = (kept("LAPSED", reason="no_answer"), kept("LEFT"))
+    await Tickets(desk.postgres).write([record(TicketsArchived(sale_id=sale_id, batch="b1", tickets=ends + more))])
+    rows = await desk.fetch(query("sale_stats"), sale_id, MOST_REASONS, OTHER)
+    declined = {row["reason"]: row["tickets"] for row in rows if row["outcome"] == "DECLINED"}
+    assert len(declined) == MOST_REASONS + 1
+    assert (declined["often"], declined["other"], sum(declined.values())) == (2, 6, len(reasons))
+    others = {(row["outcome"], row["reason"], row["tickets"]) for row in rows if row["outcome"] != "DECLINED"}
+    assert others == {("LAPSED", "no_answer", 1), ("LEFT", "", 1)}

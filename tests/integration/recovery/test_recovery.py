@@ -134,6 +134,30 @@ async def test_s2_a_readmission_that_was_lost_is_back_by_itself_in_the_old_place
     assert await faults_of(sale) == []
 
 
+async def test_a_rebuild_counts_the_declined_by_the_reasons_that_it_finds_and_keeps_the_running_totals(
+    world: World,
+) -> None:
+    sale = await world.sale(6)
+    [ada, bob] = await sale.join("ada", "bob")
+    lease, _ = await sale.admit()
+    await sale.decline(lease, bob, reason="no_member")
+    assert await sale.reserve(lease, ada) == ["RESERVED"]
+    await world.send(sale)
+    await world.ended(sale, 2)
+    record = msgspec.structs.replace(await sale.record(ada), state="DECLINED", reason="of_before", units=(), slots=())
+    await sale.raw.hset(sale.keys.tickets, ada, msgspec.msgpack.encode(record))
+    await sale.raw.hset(sale.keys.counts, mapping={"seat:DECLINED:of_before": 1, "seat:refused:sold_out": 7})
+    await world.restart()
+
+    await world.recover(sale)
+
+    counts = {name: int(number) for name, number in (await sale.raw.hgetall(sale.keys.counts)).items()}
+    assert {name: number for name, number in counts.items() if b":DECLINED:" in name} == {b"seat:DECLINED:no_member": 1}
+    assert counts[b"seat:refused:sold_out"] == 7
+    assert await sale.states(ada) == ["CONFIRMED"]
+    assert await faults_of(sale) == []
+
+
 @pytest.mark.parametrize("lost", ["an older file", "a lagging replica"])
 async def test_d3_verdicts_overrule_what_an_older_redis_still_has(world: World, lost: str) -> None:
     replica = await Replica.of(world) if lost == "a lagging replica" else None

@@ -48,6 +48,7 @@ ARGUMENTS: dict[str, Any] = {
     "orders_limit": 1000,
     "outbox_limit": 1000,
     "reason": "",
+    "reasons": 50,
     "redrive_ms": 1,
     "share": "1",
     "shown": [("new-ticket", 1, "eve", 1, 0, 5, 5)],

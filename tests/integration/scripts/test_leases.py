@@ -1,5 +1,6 @@
 """decline.lua, give_back.lua, reap.lua: how an admission ends without a reservation (L2, L5)."""
 
+from fairline.counts import MOST_REASONS
 from fairline.events import TicketDeclined, TicketLapsed
 from tests.integration.scripts.conftest import NewSale
 
@@ -117,3 +118,30 @@ async def test_reap_does_its_work_whatever_the_sale_s_state_is(new_sale: NewSale
     assert await sale.reap() == (1, 0)
     await sale.close()
     assert await sale.states(ada, bob) == ["DECLINED", "DECLINED"]
+
+
+async def test_a_shop_that_gives_each_ticket_a_reason_of_its_own_does_not_make_the_counts_grow(
+    new_sale: NewSale,
+) -> None:
+    sale = await new_sale({"chair": 99, "table": 99})
+    chairs = await sale.join(*(f"buyer-{at}" for at in range(MOST_REASONS + 20)), sku="chair")
+    [table] = await sale.join("ada", sku="table")
+    lease, _ = await sale.admit()
+
+    async def decline(*tickets: tuple[str, str]) -> None:
+        assert await sale.stock.decline(lease, tickets) == ["DECLINED"] * len(tickets)
+
+    def reasons(sku: str) -> dict[str, int]:
+        return {name.split(":")[2]: number for name, number in counts.items() if name.startswith(f"{sku}:DECLINED:")}
+
+    await decline(*((ticket, f"no_{at}") for at, ticket in enumerate(chairs[:30])))
+    await decline(*((ticket, f"no_{at}") for at, ticket in enumerate(chairs[30:-3], 30)), (chairs[-3], "no_1"))
+    await decline((chairs[-2], "no_0"), (chairs[-1], "yet_another"), (table, "of_the_table"))
+    flat = (await sale.stats()).counts
+    counts = {name: int(number) for name, number in zip(flat[::2], flat[1::2], strict=True)}
+    told = reasons("chair")
+    assert told.keys() == {*(f"no_{at}" for at in range(MOST_REASONS)), "other"}
+    assert (told["no_0"], told["no_1"], told["no_2"], told["other"]) == (2, 2, 1, 18)
+    assert (sum(told.values()), counts["chair:DECLINED"]) == (len(chairs), len(chairs))
+    assert reasons("table") == {"of_the_table": 1}, "each sku has its own"
+    assert (await sale.record(chairs[-1])).reason == "yet_another", "its buyer is told all the same"

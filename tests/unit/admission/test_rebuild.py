@@ -7,6 +7,7 @@ import pytest
 
 from admission.rebuild import Found, Rebuilt, rebuild
 from admission.records import Ended, Known, Order
+from fairline.counts import MOST_REASONS
 from fairline.events import ItemState, SaleChanged
 from fairline.store.room import UNSEEN
 from fairline.store.scripts import TicketRecord
@@ -278,3 +279,13 @@ def test_s2_a_readmission_that_bought_is_confirmed_and_not_given_again() -> None
 )
 def test_s2_no_readmission_is_made_up_or_gives_a_buyer_too_much(tickets: dict[str, TicketRecord], more: Any) -> None:
     assert "new" not in rebuilt(tickets, readmitted(**more)).tickets
+
+
+def test_reasons_of_a_shop_are_counted_up_to_a_number_of_them() -> None:
+    often = {f"a{at}": record("DECLINED", at, reason="often") for at in range(2)}
+    seldom = {f"b{at}": record("DECLINED", 9 + at, reason=f"no_{at}") for at in range(MOST_REASONS + 5)}
+    counts = rebuilt({**seldom, **often}).counts
+    told = {name: number for name, number in counts.items() if name.startswith("seat:DECLINED:")}
+    assert len(told) == MOST_REASONS + 1
+    assert (told["seat:DECLINED:often"], told["seat:DECLINED:other"]) == (2, 6)
+    assert sum(told.values()) == counts["seat:DECLINED"] == MOST_REASONS + 7

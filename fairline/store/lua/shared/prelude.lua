@@ -89,8 +89,9 @@ local function write_counts()
 end
 
 -- Put a ticket into its next state: record, counts, the list of those to tell. Never called before all checks are done.
+-- counted_as: the reason as statistics tell it, where that is another one.
 local moved = {}
-local function move(keys, id, ticket, event, reason, now)
+local function move(keys, id, ticket, event, reason, now, counted_as)
   local from, to = ticket[F.state], target(ticket, event)
   assert(to, 'no ticket goes from ' .. from .. ' by ' .. event)
   local sku = ticket[F.sku]
@@ -102,7 +103,7 @@ local function move(keys, id, ticket, event, reason, now)
   if not live_state(to) then
     redis.call('HDEL', keys.live, sku .. ':' .. ticket[F.buyer])
     -- statistics tell the declined by reason
-    if to == 'DECLINED' then add(keys.counts, sku .. ':DECLINED:' .. reason, 1) end
+    if to == 'DECLINED' then add(keys.counts, sku .. ':DECLINED:' .. (counted_as or reason), 1) end
   end
   moved[#moved + 1] = id
 end
