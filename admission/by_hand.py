@@ -59,7 +59,11 @@ async def recover(settings: AdmissionSettings, sale_id: str, *, really: bool) ->
                 await sales.halt(sale_id, "an operator asked for it")
                 if not await attempt.claim():
                     raise LostHoldError("a controller is rebuilding this sale already")
-                what = await attempt.run()
+                try:
+                    what = await attempt.run()
+                except BaseException:
+                    await attempt.let_go(again_s=0)
+                    raise
             else:
                 what = await attempt.rehearse()
             return {

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, cast
 from redis.asyncio import Redis
 
 from admission.records import Known, Listed, Records
-from admission.recovery import LostHoldError, Recovery
+from admission.recovery import HOLD_MS, LostHoldError, Recovery
 from admission.rememberer import Rememberer
 from admission.settings import AdmissionSettings
 from fairline.errors import UnavailableError
@@ -70,6 +70,7 @@ class Recoverer:
         self._listed_at = float("-inf")
         self._listed_of = ""
         self._listed: dict[str, Listed] = {}
+        self._again_s: dict[str, float] = {}  # of sales whose last attempt here failed: when the next may come
         self._given_up: set[str] = set()  # said once
 
     async def look(self) -> None:
@@ -95,6 +96,7 @@ class Recoverer:
             for sale_id, sale in there.items()
             if sale.fence not in {instance, ANY_FENCE} and (sale.fence or sale_id in self._listed)
         }
+        self._again_s = {sale_id: again_s for sale_id, again_s in self._again_s.items() if sale_id in halted}
         for sale_id in there:
             self._metrics.halted.labels(sale_id).set(sale_id in halted)
             self._metrics.recovered.labels(sale_id)  # at zero, so that an alert sees the first time
@@ -159,7 +161,15 @@ class Recoverer:
             return 0
         log.warning("recovering", sale=sale_id, because=attempt.because, epoch=known.epoch)
         began = time.monotonic()
-        what = await attempt.run()
+        try:
+            what = await attempt.run()
+        except BaseException:
+            # Later each time: an attempt may raise the epoch, and there are not any number of epochs.
+            again_s = self._again_s.get(sale_id, LOOK_S)
+            self._again_s[sale_id] = min(2 * again_s, HOLD_MS / 1000)
+            await attempt.let_go(again_s=again_s)
+            raise
+        self._again_s.pop(sale_id, None)
         took_s = time.monotonic() - began
         self._metrics.halted.labels(sale_id).set(0)
         self._metrics.recovered.labels(sale_id).inc()

@@ -8,7 +8,8 @@
     install      the sale goes on, in one script, if it is still halted and in this attempt's hand
 
 An attempt that lost its hold (it was too slow, or Redis was replaced once more) has written nothing that matters and
-raised an epoch at most; the next one begins at ``claim``.
+raised an epoch at most; the next one begins at ``claim``. One that fails lets go; a hold that nobody lets go of ends by
+itself after ``HOLD_MS``.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from itertools import islice
 from typing import Any, Final, TypeVar, cast
@@ -65,6 +67,7 @@ class _Scripts:
         self.claim = Script(PACKAGE, "claim", _Claimed)
         self.refill = Script(PACKAGE, "refill", _Word)
         self.install = Script(PACKAGE, "install", NumberReply)
+        self.let_go = Script(PACKAGE, "let_go", _Word)
 
 
 @cache
@@ -151,6 +154,11 @@ class Recovery:
             )
         self.because = reply.because or self.because
         return reply.word == "MINE"
+
+    async def let_go(self, *, again_s: float) -> None:
+        """After a failure: anybody may take the sale in hand in so many seconds, if this arrives. Never raises."""
+        with suppress(UnavailableError), answering():
+            await self._scripts.let_go(self._redis, self._keys, owner=self._owner, again_ms=max(1, int(again_s * 1000)))
 
     async def drain(self) -> None:
         """Wait until what was sent before is decided, for ``drain_s`` at most. What is not will be void, and sent anew.

@@ -2,13 +2,15 @@
 
 import os
 import signal
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from redis.exceptions import RedisError
 
-from admission.records import Known
+from admission.records import Ended, Known, Records
 from admission.recoverer import AT_ONCE, Recoverer
+from admission.recovery import Recovery
 from admission.settings import AdmissionSettings
 from fairline.errors import FencedError, UnavailableError
 from fairline.runtime.metrics import Metrics
@@ -259,3 +261,37 @@ async def test_sales_that_go_on_are_rebuilt_before_those_that_are_over(
 async def all_ended(world: World, sales: list[SaleDriver]) -> bool:
     states = {listed.sale_id: listed.state async for listed in world.records.sales()}
     return {states[sale.id] for sale in sales} == {"ended"}
+
+
+class Moody(Records):
+    """The order service, which fails while it is asked for the tickets, as often as it was told to."""
+
+    def __init__(self, records: Records, failures: int) -> None:
+        vars(self).update(vars(records))
+        self.failures = failures
+
+    async def ended(self, sale_id: str) -> AsyncIterator[Ended]:
+        if self.failures:
+            self.failures -= 1
+            raise UnavailableError("a test wants it")
+        async for each in super().ended(sale_id):
+            yield each
+
+
+async def test_d2_who_fails_tries_again_soon_but_later_each_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    sale = await world.sale(4)
+    await world.restart()
+    raw: Any = world.redis
+    recoverer = Recoverer(world.redis, Room(world.redis), Moody(world.records, 3), quick(world), Metrics())
+    waits = []
+
+    async def let_go(_: Recovery, *, again_s: float) -> None:
+        waits.append(again_s)
+
+    monkeypatch.setattr(Recovery, "let_go", let_go)
+    for _ in range(3):
+        assert await recoverer.run_once() == 0
+        assert await raw.delete(sale.keys.recovery) == 1
+    assert waits == [0.5, 1.0, 2.0]
+    assert await recoverer.run_once() == 1
+    assert await goes_on(sale, 4)

@@ -14,6 +14,7 @@ from fairline.errors import FencedError
 from fairline.events import OrderPlaced, SaleChanged, from_outbox
 from fairline.ids import readmission_of
 from fairline.store.room import Ticket
+from tests.support.admission import UnsteadyRedis
 from tests.support.recovering import Replica, World, show, window_over
 from tests.support.sale import SaleDriver
 from tests.support.sale_facts import faults_of
@@ -316,6 +317,55 @@ async def test_d2_whoever_has_let_go_begins_anew_even_if_nobody_else_has_taken_i
         with pytest.raises(LostHoldError):
             await step()
     assert (await world.recover(sale)).epoch == 3
+
+
+async def hold_ms(sale: SaleDriver) -> int:
+    return int(await sale.raw.pttl(sale.keys.recovery))
+
+
+async def test_d2_an_attempt_that_fails_lets_go_and_nobody_waits_for_its_hold(world: World) -> None:
+    sale = await world.sale(5)
+    await world.restart()
+    failed = await world.attempt(sale)
+    for each in failed.steps[:-1]:
+        await each()
+    assert 1_000 < await hold_ms(sale) <= recovery.HOLD_MS
+    await failed.let_go(again_s=60)
+    assert await hold_ms(sale) > recovery.HOLD_MS, "no sooner than was said"
+    await failed.let_go(again_s=0)
+
+    async def let_go() -> bool:
+        return await hold_ms(sale) < 0
+
+    await eventually(let_go)
+    with pytest.raises(LostHoldError):
+        await failed.install()
+    other = await world.attempt(sale)
+    await failed.let_go(again_s=0)
+    assert await hold_ms(sale) > 1_000, "nobody lets go of what is another's"
+    await other.run()
+    await failed.let_go(again_s=0)
+    await sale.look()
+
+
+async def test_d2_a_hold_that_cannot_be_let_go_of_ends_by_itself(world: World) -> None:
+    sale = await world.sale(5)
+    await world.restart()
+    known = await world.records.known(sale.id)
+    assert known is not None
+    redis = UnsteadyRedis(world.redis)
+    attempt = recovery.Recovery(redis.client, world.records, world.kafka, known, drain_s=0)
+    assert await attempt.claim()
+    redis.refuse("let_go")
+    await attempt.let_go(again_s=0)
+    assert "let_go" in redis.calls
+    assert 1_000 < await hold_ms(sale) <= recovery.HOLD_MS
+    await sale.raw.pexpire(sale.keys.recovery, 1)
+    await eventually(lambda: recovers(world, sale))
+
+
+async def recovers(world: World, sale: SaleDriver) -> bool:
+    return (await world.recover(sale)).epoch == 1
 
 
 @pytest.mark.parametrize("step", STEPS[1:])

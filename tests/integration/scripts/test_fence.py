@@ -63,7 +63,7 @@ ARGUMENTS: dict[str, Any] = {
     "was": "nobody",
 }
 # These are for a sale fenced to another Redis, and have tests of their own: below, and in test_rebuilding.
-OF_HALTED_SALES = {"adopt", "claim", "refill", "install", "remember"}
+OF_HALTED_SALES = {"adopt", "claim", "refill", "install", "let_go", "remember"}
 FENCED_SCRIPTS = [each for each in ALL_SCRIPTS if each[1] not in OF_HALTED_SALES]
 
 
