@@ -6,7 +6,7 @@ from typing import Any
 from fairline.states import LIVE, State
 from tests.model.basis import Basis, Step
 from tests.model.scripts import CLOSED, put, state_of
-from tests.model.world import Redis, Ticket, World
+from tests.model.world import Arrival, Redis, Ticket, World
 
 
 class People(Basis):
@@ -60,7 +60,7 @@ class People(Basis):
         else:
             if world.postgres.verdicts[at] is not None:
                 return  # has its row; reading it is not modelled
-            if redis.state == CLOSED:
+            if redis.state == CLOSED or not self._is_lost(redis, arrival):
                 return
             other = next(
                 (n for n, t in enumerate(redis.tickets) if t and t.state in LIVE and self._same_buyer(n, at)), None
@@ -80,6 +80,10 @@ class People(Basis):
         after = world if told is None else self.after(world, "reload")
         told_now = (*world.told[:at], None, *world.told[at + 1 :])
         yield Step("show", (at,), told is None, after._replace(redis=then, told=told_now))
+
+    def _is_lost(self, redis: Redis, arrival: Arrival) -> bool:
+        """Only what a rebuilt Redis did not have any more. What it forgot since is not known to be lost."""
+        return arrival[0] < redis.epoch and arrival[1] > dict(redis.last).get(arrival[0], 0)
 
     def _same_buyer(self, one: int, other: int) -> bool:
         return self.scenario.wishes[one][:2] == self.scenario.wishes[other][:2]

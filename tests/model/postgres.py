@@ -4,7 +4,7 @@ from collections.abc import Set as AbstractSet
 
 from fairline.states import LIVE, State
 from tests.model.scripts import CLOSED, change_of, posted
-from tests.model.world import Change, Item, Order, Postgres, Redis, Scenario, Ticket, Verdict, Wish
+from tests.model.world import IN_ITS_ROW, Asked, Change, Item, Order, Postgres, Redis, Scenario, Ticket, Verdict, Wish
 
 ATTEMPTS = 2  # three in reality; two are enough to tell one that is remembered from one that is not
 
@@ -14,6 +14,7 @@ class Decisions:
 
     def __init__(self, scenario: Scenario, without: AbstractSet[str]) -> None:
         self.wishes: tuple[Wish, ...] = scenario.wishes
+        self.limit = scenario.limit
         self.without = without
 
     def write(self, postgres: Postgres, order: Order) -> tuple[Postgres, Verdict | None] | None:
@@ -23,7 +24,7 @@ class Decisions:
             return postgres, self._again(order, stored)
         if order.epoch < postgres.epoch and "V7" not in self.without:
             return postgres, None
-        _, high, withdrawn = postgres.items[wish.sku]
+        _, high, withdrawn, _ = postgres.items[wish.sku]
         unknown = any(unit > high for unit in order.units)
         if order.epoch > postgres.epoch or (unknown and "V6-later" not in self.without):
             return None
@@ -75,17 +76,17 @@ class Decisions:
     def refill(self, redis: Redis, found: Postgres) -> Redis:
         """D3: records and units from what Redis still has, overruled by Postgres. The sale stays halted."""
         goal = self._goal(redis, found)
-        high = [min(target, known) for (_, target, _), (_, known, _) in zip(goal, found.items, strict=True)]
-        taken = [set(withdrawn) for *_, withdrawn in goal]
+        high = [min(target, known) for (_, target, *_), (_, known, *_) in zip(goal, found.items, strict=True)]
+        taken = [set(withdrawn) for *_, withdrawn, _ in goal]
         slots: dict[tuple[int, int], set[int]] = {}
         tickets = list(redis.tickets)
         for at, row in enumerate(found.verdicts):
             if row is not None and "D3-verdicts" not in self.without:
                 ticket = tickets[at]
-                arrival = ticket.arrival if ticket is not None else (-1, at)  # in its row
-                tickets[at] = Ticket(State.RELEASED, arrival)
+                ticket = (ticket or Ticket(State.RELEASED, IN_ITS_ROW))._replace(lease=0, seen=True)
+                tickets[at] = ticket._replace(state=State.RELEASED, units=(), slots=())
                 if not row.reason:
-                    tickets[at] = Ticket(State.CONFIRMED, arrival, units=row.units, slots=row.slots)
+                    tickets[at] = ticket._replace(state=State.CONFIRMED, units=row.units, slots=row.slots)
                     taken[self.wishes[at].sku] |= set(row.units)
                     slots.setdefault(self.wishes[at][:2], set()).update(row.slots)
         live = sorted((t.arrival, at) for at, t in enumerate(tickets) if t is not None and t.state in LIVE)
@@ -93,31 +94,33 @@ class Decisions:
             ticket, wish = tickets[at], self.wishes[at]
             assert ticket is not None
             had = slots.setdefault(wish[:2], set())
-            keeps = had.isdisjoint(ticket.slots) and taken[wish.sku].isdisjoint(ticket.units)
-            if ticket.state is State.RESERVED and keeps and max(ticket.units) <= high[wish.sku]:
+            keeps = ticket.state is State.RESERVED and taken[wish.sku].isdisjoint(ticket.units)
+            kept = ticket.slots
+            if not had.isdisjoint(kept):  # another of the buyer's orders has one of them: these are as good
+                kept = tuple(slot for slot in range(1, self.limit + 1) if slot not in had)[: len(ticket.units)]
+            if keeps and len(kept) == len(ticket.units) and max(ticket.units) <= high[wish.sku]:
+                tickets[at] = ticket._replace(slots=kept)
                 taken[wish.sku] |= set(ticket.units)
-                had |= set(ticket.slots)
+                had |= set(kept)
             else:
                 back = ticket.back or ticket.state is not State.WAITING
                 seen = "D3-unseen" in self.without
                 tickets[at] = Ticket(State.WAITING, ticket.arrival, 0, ticket.tries, back, seen=seen)
-        items = tuple(
-            self._item(goal[sku], high[sku], taken[sku], redis.items[sku].version) for sku in range(len(goal))
-        )
+        items = tuple(self._item(*each) for each in zip(goal, high, taken, strict=True))
         return redis._replace(tickets=tuple(tickets), items=items)
 
-    def _goal(self, redis: Redis, found: Postgres) -> tuple[tuple[int, int, frozenset[int]], ...]:
+    def _goal(self, redis: Redis, found: Postgres) -> tuple[Asked, ...]:
         """What is to be on sale: as the operator said last, even where Postgres had not heard of it."""
         if self.knows_more(redis, found):
-            return tuple((item.stock, item.target, item.withdrawn) for item in redis.items)
+            return change_of(redis).items
         return found.items
 
     def knows_more(self, redis: Redis, found: Postgres) -> bool:
         """Whether Redis knows a change of the sale that Postgres has not heard of."""
         return redis.version > found.version and redis.epoch >= found.changed
 
-    def _item(self, goal: tuple[int, int, frozenset[int]], high: int, taken: set[int], version: int) -> Item:
-        stock, target, withdrawn = goal
+    def _item(self, goal: Asked, high: int, taken: set[int]) -> Item:
+        stock, target, withdrawn, version = goal
         first = max(taken, default=0) + 1
         returned = frozenset(range(1, min(first - 1, high) + 1)) - taken
         if "U1-recover" in self.without:  # "stock less sold" taken for the next serial
@@ -139,6 +142,7 @@ class Decisions:
             fence=instance,
             claim=(0, 0),
             items=tuple(item._replace(asked=version + 1) for item in redis.items),
+            last=(*redis.last, (redis.epoch, redis.seq)) if redis.state else (),
         )
         return posted(installed, change_of(installed))
 

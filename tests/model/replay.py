@@ -207,7 +207,7 @@ class Replay:
         if isinstance(fact, OrderPlaced):
             return Order(self.ids.index(fact.ticket_id), fact.units, fact.slots, fact.epoch)
         if isinstance(fact, SaleChanged):
-            items = tuple((item.stock, item.high, frozenset(item.withdrawn)) for item in fact.items)
+            items = tuple((item.stock, item.high, frozenset(item.withdrawn), item.version) for item in fact.items)
             return Change(fact.version - VERSIONS, fact.epoch, fact.state, items)
         return None
 

@@ -316,7 +316,7 @@ def posted(redis: Redis, fact: Order | Change) -> Redis:
 
 def change_of(redis: Redis) -> Change:
     """The whole sale as it is to be."""
-    items = tuple((item.stock, item.target, item.withdrawn) for item in redis.items)
+    items = tuple((item.stock, item.target, item.withdrawn, item.version) for item in redis.items)
     return Change(redis.version, redis.epoch, CLOSED if redis.closing else redis.state, items)
 
 

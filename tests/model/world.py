@@ -11,6 +11,8 @@ from fairline.states import State
 HALTED = -5  # a fence that no Redis has
 
 Arrival = tuple[int, int]  # epoch, n (R1)
+IN_ITS_ROW: Arrival = (-1, 0)  # of a ticket that only Postgres remembers: nobody stands in line there any more
+Asked = tuple[int, int, frozenset[int], int]  # of a sku: stock, high, withdrawn, and the version of the operator's act
 
 
 class Wish(NamedTuple):
@@ -94,12 +96,12 @@ class Verdict(NamedTuple):
 
 
 class Change(NamedTuple):
-    """``sale.changed.v1``: the whole sale. For each sku stock, high and withdrawn, as they are to be."""
+    """``sale.changed.v1``: the whole sale, as it is to be."""
 
     version: int
     epoch: int
     state: str
-    items: tuple[tuple[int, int, frozenset[int]], ...]
+    items: tuple[Asked, ...]
 
 
 class Applied(NamedTuple):
@@ -123,6 +125,7 @@ class Redis(NamedTuple):
     items: tuple[Item, ...]
     tickets: tuple[Ticket | None, ...]
     outbox: frozenset[Order | Change]
+    last: tuple[Arrival, ...] = ()  # of each older epoch the last arrival that was found when the sale was rebuilt (D4)
 
 
 class Postgres(NamedTuple):
@@ -132,7 +135,7 @@ class Postgres(NamedTuple):
     version: int
     changed: int  # the epoch of the last change that was taken over
     state: str
-    items: tuple[tuple[int, int, frozenset[int]], ...]
+    items: tuple[Asked, ...]
     verdicts: tuple[Verdict | None, ...]
     attempts: tuple[int, ...]
 
@@ -188,7 +191,7 @@ class World(NamedTuple):
 def start(scenario: Scenario) -> World:
     """An open sale that Postgres knows."""
     wanted = len(scenario.wishes)
-    known = tuple((stock, stock, frozenset[int]()) for stock in scenario.stocks)
+    known = tuple((stock, stock, frozenset[int](), 0) for stock in scenario.stocks)
     return World(
         redis=Redis(
             state="open",
