@@ -12,6 +12,7 @@
 There is another model, ``tests/integration/scripts/model.py``, and it is not of the same thing. That one is a single
 sale in a single Redis, in full detail (each word a script answers, place numbers, batches, quantities that shrink), and
 is the reference for the scripts. This one leaves those details out, takes one ticket a call, and has what stands around
-Redis: many processes, Kafka, Postgres, crashes, recovery. ``test_replay`` holds it to the real scripts and the real
-writer, step by step: where the two models disagreed, one of them would disagree with Redis, and a test would fail.
+Redis: many processes, Kafka, Postgres, crashes, recovery. ``test_replay`` holds it to the real scripts, the real writer
+and the real recovery, step by step: where the two models disagreed, one of them would disagree with Redis, and a test
+would fail.
 """

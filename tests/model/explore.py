@@ -20,6 +20,7 @@ class Found:
     first: World
     fault: str = ""
     trace: list[Step] = field(default_factory=list)
+    kinds: frozenset[str] = frozenset()  # of steps
 
 
 def explore(scenario: Scenario, without: AbstractSet[str] = frozenset(), most: int = 10**9) -> Found:
@@ -41,6 +42,7 @@ class _Exploration:
         self.back: list[list[int]] = [[]]  # of each world, those that come to it by themselves
         self.resting: list[int] = []
         self.todo = deque([(0, self.first)])
+        self.kinds = set[str]()
 
     def run(self, most: int) -> Found:
         while self.todo:
@@ -55,6 +57,7 @@ class _Exploration:
         rests = True
         for step in self.system.steps(world):
             then = watch(self.system, world, step)
+            self.kinds.add(step.name)
             key = hash(then)
             number = self.numbers.get(key)
             if number is None:
@@ -81,7 +84,7 @@ class _Exploration:
                 healed[at] = 1
                 self.resting += self.back[at]
         if all(healed):
-            return Found(len(self.origins), True, self.first)
+            return Found(len(self.origins), True, self.first, kinds=frozenset(self.kinds))
         stuck = healed.index(0)
         trace = self._trace(stuck)
         return self._broken(never_rests(trace[-1].world if trace else self.first), stuck)
@@ -103,20 +106,3 @@ def walk(system: System, world: World, way: list[tuple[str, tuple[object, ...]]]
         step = next(step for step in system.steps(world) if (step.name, step.args) == (name, args))
         world = watch(system, world, step)
         yield step._replace(world=world)
-
-
-def shortest(scenario: Scenario, kind: str) -> list[Step]:
-    """The shortest way that ends with a step of this name. Raises ``LookupError`` where there is none."""
-    system = System(scenario)
-    todo = deque([(start(scenario), list[Step]())])
-    seen = set[int]()
-    while todo:
-        world, way = todo.popleft()
-        for step in system.steps(world):
-            taken = [*way, step._replace(world=watch(system, world, step))]
-            if step.name == kind:
-                return taken
-            if (key := hash(taken[-1].world)) not in seen:
-                seen.add(key)
-                todo.append((taken[-1].world, taken))
-    raise LookupError(f"nothing leads to {kind!r}")

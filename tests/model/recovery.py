@@ -87,7 +87,7 @@ class Recoveries(Basis):
 
     def _hold(self, world: World, recovery: Recovery) -> Taken:
         """Only who still has the sale in hand after it looked may raise: else Redis might run on that epoch."""
-        held = self._in_hand(world, recovery)
+        held = self.in_hand(world, recovery)
         return ("recovery holds on", world, recovery._replace(next="raise")) if held else None
 
     def _raise(self, world: World, recovery: Recovery) -> Taken:
@@ -109,19 +109,19 @@ class Recoveries(Basis):
 
     def _refill(self, world: World, recovery: Recovery) -> Taken:
         assert recovery.found is not None
-        if not self._in_hand(world, recovery):
+        if not self.in_hand(world, recovery):
             return None
         then = self.decisions.refill(world.redis, recovery.found)
         return "recovery refills", world._replace(redis=then), recovery._replace(next="install")
 
     def _install(self, world: World, recovery: Recovery) -> Taken:
         assert recovery.found is not None
-        if not self._in_hand(world, recovery):
+        if not self.in_hand(world, recovery):
             return None
         then = self.decisions.install(world.redis, recovery.found, world.instance)
         return "recovery installs", world._replace(redis=then), None
 
-    def _in_hand(self, world: World, recovery: Recovery) -> bool:
+    def in_hand(self, world: World, recovery: Recovery) -> bool:
         """Whether it still rebuilds this sale, on the Redis where it began."""
         mine = world.redis.claim == recovery.claim and recovery.claim[1] == world.instance
         return (mine or "D2-claim" in self.without) and (not self.up(world) or "D2-halted" in self.without)

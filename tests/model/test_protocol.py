@@ -9,6 +9,7 @@ import pytest
 
 from tests.model import pace
 from tests.model.explore import explore
+from tests.model.replay import ELSEWHERE, REPLAYED
 from tests.model.scenarios import SCENARIOS
 from tests.model.variants import VARIANTS
 
@@ -20,6 +21,7 @@ def test_with_all_rules_nothing_breaks(name: str) -> None:
     found = explore(SCENARIOS[name])
     assert found.fault == ""
     assert found.states > 30, "the scenario is hardly explored at all"
+    assert found.kinds <= REPLAYED | ELSEWHERE.keys(), "test_replay does not know what these steps are in reality"
 
 
 @pytest.mark.parametrize("recoveries", [False, True])
