@@ -68,7 +68,9 @@ KINDS: Final[dict[str, Kind]] = {
     "stock_in_use": Kind(409, "Units are in somebody's hand; nothing was changed."),
     "key_exists": Kind(409, "There is a key of this name."),
     "too_many_keys": Kind(409, "There are as many operator keys as there may be; revoke one."),
-    "already_handled": Kind(409, "Something else was done with this dead letter already; nothing was changed."),
+    "already_handled": Kind(
+        409, "This dead letter was handled before, which is done once; `state` says how. Nothing was changed."
+    ),
     "order_failed": Kind(409, "This order has failed for good and is never sent again; readmit its buyer instead."),
     "order_confirmed": Kind(409, "This order is confirmed: there is nothing to put right."),
     "no_verdict": Kind(409, "This order has no verdict yet; replay it."),

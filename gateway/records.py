@@ -15,6 +15,16 @@ _OK: Final = 200
 _WRONG: Final = 400  # what is wrong with the query, only the order service can say
 _REFUSALS: Final = {400: "invalid_query", 404: "unknown_sale", 429: "unavailable", 503: "unavailable"}
 
+# What an operator can still do about a dead letter that was handled otherwise.
+_HANDLED: Final = {
+    "replayed": "This dead letter was replayed before; nothing was changed. Where its record was given up again, that "
+    "is a dead letter of its own: handle the one that is open.",
+    "readmitted": "This dead letter was readmitted before; nothing was changed. Its buyer has the new ticket that the "
+    "letter names, so nothing is left to do.",
+    "discarded": "This dead letter was discarded before and stays so; nothing was changed. The audit log says by whom "
+    "and why; if it was a mistake, take it up with the buyer outside of the sale.",
+}
+
 What = Literal["history", "sold", "stats"]
 
 
@@ -90,7 +100,8 @@ def _refusal(status: int, body: bytes) -> Problem:
     kind = KINDS.get(said.code)
     if kind is not None and kind.status == status:
         more: dict[str, Any] = {} if said.state is None else {"state": said.state}
-        return Problem(said.code, said.detail if status == _WRONG else None, **more)
+        detail = _HANDLED.get(said.state or "") if said.code == "already_handled" else None
+        return Problem(said.code, said.detail if status == _WRONG else detail, **more)
     if status in _REFUSALS:
         return Problem(_REFUSALS[status])
     return Problem("bad_gateway", f"The order service answered {status}.")
