@@ -310,11 +310,12 @@ class DeadLetterRow(Outgoing, frozen=True, kw_only=True):
 
 
 class DeadLetter(DeadLetterRow, frozen=True, kw_only=True):
-    """The same with the record. Bytes that are no UTF-8 are shown as escapes."""
+    """The same with the record. Bytes that are no UTF-8 are shown as escapes; ``value_bytes`` are those that it has."""
 
     topic: str
     key: str | None
     value: str
+    value_bytes: int
     headers: tuple[tuple[str, str], ...]
 
 

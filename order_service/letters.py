@@ -64,6 +64,7 @@ class Letters:
             "topic": row["letter_topic"].removesuffix(DEAD_LETTERS),
             "key": _text(row["key"]),
             "value": _text(row["value"]),
+            "value_bytes": len(row["value"]),
             "headers": [[name, _text(value)] for name, value in headers],
         }
 

@@ -122,6 +122,7 @@ class DeadLetter(DeadLetterRow, frozen=True):
     topic: str = ""
     key: str | None = None
     value: str = ""
+    value_bytes: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
 
 

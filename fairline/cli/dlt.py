@@ -1,7 +1,9 @@
 """``fairline dlt``: orders that Postgres refused, and other records that were given up. A job, made by hand."""
 
+from contextlib import suppress
 from typing import Annotated, Literal
 
+import msgspec
 from cyclopts import App, Parameter
 
 from fairline.cli import CliError
@@ -45,9 +47,9 @@ def show(letter_id: str, /, *, asking: Asking = ASKING) -> None:
         [
             *_pairs(found),
             ("topic", found.topic),
-            *((f"header {name}", value) for name, value in found.headers),
-            ("key", found.key),
-            ("value", found.value),
+            *((_visible(f"header {name}"), _visible(value)) for name, value in found.headers),
+            ("key", None if found.key is None else _visible(found.key)),
+            ("value", _readable(found.value, found.value_bytes)),
         ]
     )
 
@@ -109,4 +111,22 @@ def _pairs(row: DeadLetterRow) -> list[tuple[str, object]]:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    return _visible(" ".join(text.split()))
+
+
+def _readable(value: str, size: int | None) -> str:
+    """JSON with its lines, text as it is, and all else escaped, with how many bytes it has."""
+    with suppress(msgspec.DecodeError):
+        msgspec.json.decode(value)
+        return _visible(msgspec.json.format(value, indent=2))
+    escaped, bytes_here = _visible(value), len(value.encode())
+    as_it_is = escaped == value and size in (
+        None,
+        bytes_here,
+    )  # what was no UTF-8 has come as escapes, which are longer
+    return value if as_it_is else f"{bytes_here if size is None else size} bytes, not all text: {escaped}"
+
+
+def _visible(text: str) -> str:
+    """With escapes for what a terminal would obey or hide."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)

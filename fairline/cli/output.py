@@ -5,7 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from cyclopts import Parameter
@@ -15,6 +15,8 @@ from rich.table import Table
 
 from fairline.cli.client import Address, Operator, address
 from fairline.local.folder import DEFAULT
+
+NEW_LINE: Final = "\n"
 
 T = TypeVar("T")
 
@@ -69,8 +71,8 @@ def show_rows(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def show_pairs(pairs: Sequence[tuple[str, object]]) -> None:
-    """Names and values, one a line; what has no value is left out."""
+    """Names and values, one a line; what has no value is left out, and what has more lines keeps its column."""
     shown = [(name, value) for name, value in pairs if value is not None]
     width = max(len(name) for name, _ in shown)
     for name, value in shown:
-        print(f"{name:<{width}}  {value}")
+        print(f"{name:<{width}}  {str(value).replace(NEW_LINE, NEW_LINE + ' ' * (width + 2))}")

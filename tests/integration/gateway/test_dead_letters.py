@@ -44,7 +44,7 @@ class Played:
             return web.json_response({"acts": [], "next": None})
         if request.path.endswith("/dead-letters"):
             return web.json_response({"dead_letters": [self.letter], "next": None})
-        record = {"topic": "fairline.orders", "key": None, "value": "{", "headers": [["ce_id", "x"]]}
+        record = {"topic": "fairline.orders", "key": None, "value": "{", "value_bytes": 1, "headers": [["ce_id", "x"]]}
         return web.json_response(self.letter | record)
 
     async def act(self, request: web.Request) -> web.Response:

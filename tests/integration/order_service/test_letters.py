@@ -104,6 +104,7 @@ async def test_a_dead_letter_is_listed_once_with_where_it_came_from_and_the_verd
     shown: Any = await job.letters().show(letter)
     assert (shown["topic"], shown["key"]) == (job.topic, ticket)
     assert ticket in shown["value"]
+    assert shown["value_bytes"] == len(shown["value"].encode())
 
 
 async def test_a_record_that_was_given_up_twice_is_one_dead_letter(job: Job) -> None:

@@ -51,6 +51,33 @@ async def test_one_is_shown_with_its_record(gateway: FakeGateway) -> None:
         assert line in ran.out
 
 
+async def shown_value(gateway: FakeGateway, value: str, size: int | None) -> str:
+    record: dict[str, object] = {
+        "topic": "fairline.orders",
+        "key": "\x1b[2J",
+        "value": value,
+        "value_bytes": size,
+        "headers": [],
+    }
+    gateway.answers = [(200, ROW | record)]
+    out = (await fairline("dlt", "show", str(ROW["id"]))).out
+    assert "\x1b" not in out, "a terminal would obey it"
+    return out.partition("\nvalue ")[2].strip()
+
+
+async def test_a_record_is_shown_as_what_it_is(gateway: FakeGateway) -> None:
+    pretty = await shown_value(gateway, '{"units":[1],"sku":"s\\u001b"}', 30)
+    lines = pretty.splitlines()
+    assert [line.strip() for line in lines] == ["{", '"units": [', "1", "],", '"sku": "s\\u001b"', "}"]
+    assert len({len(line) - len(line.lstrip()) for line in (lines[1], lines[4])}) == 1
+    assert await shown_value(gateway, "Grüße, {]", 11) == "Grüße, {]"
+    assert await shown_value(gateway, "\\xff is text here", 17) == "\\xff is text here"
+    assert await shown_value(gateway, "\\xff\\xfe", 2) == "2 bytes, not all text: \\xff\\xfe"
+    assert await shown_value(gateway, "a\x00\x1b[31m", 7) == "7 bytes, not all text: a\\x00\\x1b[31m"
+    assert await shown_value(gateway, '"\x9b31m"', 7) == '"\\x9b31m"', "JSON may hold such a letter"
+    assert await shown_value(gateway, "a\x07", None) == "2 bytes, not all text: a\\x07", "a gateway of before"
+
+
 async def test_each_act_is_a_call_for_each_letter_with_the_reason(gateway: FakeGateway) -> None:
     for act, state, says in (
         ("replay", "replayed", "a is replayed."),
