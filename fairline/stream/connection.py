@@ -19,7 +19,9 @@ from aiokafka.errors import KafkaError
 Client: TypeAlias = AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient
 
 CLOSE_S: Final = 2.0
-END_S: Final = 15.0  # an answer of a broker that hangs is waited for by the library, behind the back of everybody
+# How long an end may take, behind the back of everybody. A producer's waits for the answer of a broker that hangs; a
+# member of a group must not join again meanwhile.
+END_S: Final = {AIOKafkaProducer: 15.0, AIOKafkaConsumer: CLOSE_S, AIOKafkaAdminClient: CLOSE_S}
 BEGUN_S: Final = 0.05  # between two looks whether a client that is not wanted any more has its metadata
 
 _ending: Final[dict[Client, asyncio.Task[None]]] = {}
@@ -61,7 +63,7 @@ async def _end(client: Client, starting: asyncio.Task[Any] | None) -> None:
         client._message_accumulator.fail_all(KafkaError("the producer was thrown away"))  # noqa: SLF001 - see above
     try:
         with contextlib.suppress(Exception):
-            async with asyncio.timeout(END_S):
+            async with asyncio.timeout(END_S[type(client)]):
                 await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())  # type: ignore[no-untyped-call]
     finally:
         with contextlib.suppress(Exception):

@@ -122,7 +122,7 @@ async def test_a_stop_that_the_broker_holds_up_closes_all_connections(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(getattr(client, part), "close", for_ever)
-    monkeypatch.setattr(connection, "END_S", 0.1)
+    monkeypatch.setitem(connection.END_S, type(client), 0.1)
     connections = client.client if isinstance(client, AIOKafkaProducer) else client._client
     await connections.fetch_all_metadata()  # over a connection that lasts, beside the one of the start
     assert broker.open
