@@ -168,13 +168,16 @@ async function readTicket() {
   if (!live) later("ticket", Math.max(next, answer.status === 200 ? 0 : answer.retry), readTicket);
 }
 
-function take(news) { // from status or WebSocket: the state is never older than what is known, and a place never grows
+function take(news) { // from status or WebSocket: the state is never older than what is known
   const was = mine.ticket;
   if (news.readmitted_as) return readmitted({ ...was, ...news, ...news.readmitted_as });
   const same = was.state === "WAITING" && news.state === "WAITING";
   mine.ticket = { ...was, ...news, token: was.token };
   delete mine.proved; // the token opens it
-  if (same && was.position && news.position) mine.ticket.position = Math.min(was.position, news.position);
+  // A place never grows, so a greater one is older news. But where a lost sale was rebuilt, those who come back to their old
+  // places stand before ours again, and the place that was told in between is not true any more.
+  const grows = sale?.epoch > 0;
+  if (same && !grows && was.position && news.position) mine.ticket.position = Math.min(was.position, news.position);
   if (news.state !== "WAITING") mine.ticket.position = null;
   mine.ticket.first = Math.max(mine.ticket.first ?? 0, mine.ticket.position ?? 0);
   keep();

@@ -15,6 +15,8 @@ from fairline.ids import readmission_of
 from tests.support.browser import Tab, a_browser, a_tab
 from tests.support.gateway import FIRST_KEY, TOKEN_KEYS, Api, a_gateway
 from tests.support.listeners import RunningNotifier, a_notifier
+from tests.support.rebuilt import rebuilt
+from tests.support.recovering import show
 from tests.support.sale import SaleDriver
 from tests.support.stack import eventually, servers
 
@@ -144,6 +146,25 @@ async def test_a_reload_before_the_answer_makes_no_second_ticket(browser: Browse
         await tab.sees("You are in line")
         await expect(tab.page.locator("#position")).to_have_text("1")
         assert await sale.count("joined") == 1
+
+
+async def test_a_place_that_grows_since_others_came_back_after_a_loss_is_told_as_it_is(
+    browser: Browser, house: House
+) -> None:
+    sale = await open_sale(house.api)
+    others = [await sale.ticket(each) for each in await sale.join("bert", "carl")]
+    async with a_visit(browser, house.api, sale.id) as tab:
+        await join(tab)
+        place = tab.page.locator("#position")
+        await expect(place).to_have_text("3")
+        await rebuilt(sale, *(each.ticket_id for each in others), found=0)
+        await expect(place).to_have_text("1", timeout=15_000)
+        for back, says in zip(others, ("2", "3"), strict=True):
+            assert await show(sale, back) is not None
+            await expect(place).to_have_text(says, timeout=15_000)
+        lease, _ = await sale.admit(1)
+        await expect(place).to_have_text("2", timeout=15_000)
+        assert await sale.give_back(lease, others[0].ticket_id) == ["WAITING"]
 
 
 @pytest.mark.parametrize("how", ["reload", "again"])
