@@ -49,7 +49,8 @@ def one_outcome(case: Case, report: Report) -> str:
     if not case.known:
         report.doubt("without a history nobody knows what buyers were told")
     ended = sum(ticket.state not in LIVE_STATES for ticket in case.redis.tickets.values())
-    return f"{ended:,} tickets ended, each once and the same by all who say so; {len(case.lives):,} tickets' stories"
+    heard = f"what {len(case.lives):,} tickets and {len(case.joins):,} requests were told"
+    return f"{ended:,} tickets ended, each once and the same by all who say so; {heard}"
 
 
 def _told_one_story(case: Case, report: Report, life: Life) -> None:

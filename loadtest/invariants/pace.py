@@ -58,7 +58,7 @@ class _Bucket:
 
 
 def _within_rate(case: Case, report: Report, bucket: _Bucket) -> str:
-    fullest, words = -1.0, "nobody was admitted"
+    fullest, since_s, words = -1.0, 0.0, "nobody was admitted"
     admissions = sorted(
         (*span, life.ticket_id) for life in case.lives.values() if (span := case.admission(life)) is not None
     )
@@ -70,10 +70,10 @@ def _within_rate(case: Case, report: Report, bucket: _Bucket) -> str:
             allowed = bucket.allows(begin_s, until_s)
             if count > fullest * allowed:
                 fullest = count / allowed
-                words = f"{count} admitted within {until_s - begin_s:.2f} s from {begin_s:.3f}, {allowed:.1f} allowed"
+                since_s, words = begin_s, f"{count} admitted within {until_s - begin_s:.2f} s, {allowed:.1f} allowed"
                 worst = [each for _, each in ends[:count]] if fullest > 1 else []
     if fullest > 1:
-        report.fault(words, *worst)
+        report.fault(f"{words}, from {since_s:.3f} on", *worst)
     sampled = _sampled_rate(case, report, bucket)
     if not admissions and not sampled:
         report.doubt("nobody saw anybody being admitted")

@@ -51,6 +51,28 @@ def test_what_is_recorded_is_read_again(tmp_path: Path) -> None:
     assert (len(whole.samples), len(whole.moved), whole.rests[0].rested) == (1, 1, True)
 
 
+def test_an_answer_is_written_as_its_body_says_it(tmp_path: Path) -> None:
+    bodies = [
+        b'{"ticket_id":"t-1","arrival":5,"number":5,"position":null,"state":"CONFIRMED","reason":null,"units":[7],"token":"x"}',
+        b'{"type":"about:blank","code":"sold_out","status":409}',
+        b'{"state":"WAITING","token":null}',
+        b"<html>",
+        b"",
+    ]
+    with Recorder(tmp_path / "a.jsonl", sale_id="s") as recorder:
+        for status, body in enumerate(bodies, 500):
+            recorder.answer(recorder.sent("join"), status, body, retry_after_s=2.0)
+    said = [call.answer for call in read([tmp_path / "a.jsonl"]).calls]
+    assert [each and (each.status, each.code, each.state, each.units, each.token) for each in said] == [
+        (500, "", "CONFIRMED", (7,), True),
+        (501, "sold_out", "", None, False),
+        (502, "", "WAITING", None, False),
+        (503, "", "", None, False),
+        (504, "", "", None, False),
+    ]
+    assert {each and each.retry_after_s for each in said} == {2.0}
+
+
 def test_a_frame_for_everybody_is_written_once_and_heard_by_each(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with Recorder(path, sale_id="s") as recorder:
