@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from fairline.demo.http import Answer, Connection
-from fairline.demo.listener import Ear
+from fairline.demo.listener import OK, Ear, status_of
 from fairline.demo.log import JOINED, LIVE, Call, Held, Log, PutOff
 from fairline.demo.scenario import Scenario
 from loadtest.recorder import Recorder
@@ -159,7 +159,9 @@ class Crowd:
                 ask = partial(connection.get, urlsplit(held.status_url).path, token=held.token)
                 sending = partial(self._history.sent, "status", ticket_id=held.ticket_id)
                 now = time.monotonic()
-                await self._until_answered(ask, sending, Call(now), now + STATUS_WITHIN_S)
+                answer = await self._until_answered(ask, sending, Call(now), now + STATUS_WITHIN_S)
+                if answer is not None and answer.status == OK:
+                    held.hear(status_of(answer.body).state, time.monotonic())
 
     async def _until_answered(
         self, ask: Callable[[], Awaitable[Answer]], sending: Callable[[], int], call: Call, deadline: float

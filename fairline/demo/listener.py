@@ -32,7 +32,7 @@ LONGEST_PAUSE_S: Final = 2.0
 ASK_WITHIN_S: Final = 2.0
 LOST: Final = 1006  # what RFC 6455 calls a connection that ended without a close frame
 _NOT_AGAIN: Final = (CloseCode.BAD_TOKEN, CloseCode.GARBAGE)
-_OK, _NO_SUCH_TICKET = 200, 404
+OK, _NO_SUCH_TICKET = 200, 404
 _KINDS: Final = frozenset({"ticket", "progress", "bye"})
 
 
@@ -46,7 +46,7 @@ class _Kind(msgspec.Struct):
     type: str
 
 
-_status: Final = msgspec.json.Decoder(_Status).decode
+status_of: Final = msgspec.json.Decoder(_Status).decode
 _kind: Final = msgspec.json.Decoder(_Kind).decode
 _ticket: Final = msgspec.json.Decoder(TicketFrame).decode
 _bye: Final = msgspec.json.Decoder(ByeFrame).decode
@@ -227,6 +227,6 @@ class Ear:
                 self._history.unknown(call, why=type(error).__name__)
                 return 0
         self._history.answer(call, answer.status, answer.body, retry_after_s=answer.retry_after_s)
-        if answer.status == _OK:
-            held.hear(_status(answer.body).state, time.monotonic())
+        if answer.status == OK:
+            held.hear(status_of(answer.body).state, time.monotonic())
         return answer.status

@@ -201,6 +201,13 @@ async def test_a_socket_that_is_refused_for_good_is_not_opened_again(
     assert sorted(socket.code or 0 for socket in recorded().sockets) == [*[CloseCode.DONE] * 5, CloseCode.BAD_TOKEN]
 
 
+async def test_who_was_never_told_by_a_socket_hears_the_end_when_all_are_asked_again(recorder: Recorder) -> None:
+    async with fake_sale() as sale:
+        sale.bad_sockets = [go_away] * 1000
+        log = await played(sale, recorder, give_up_s=0.3)
+    assert sorted(held.state for held in log.tickets.values()) == ["CONFIRMED", "CONFIRMED", *["SOLD_OUT"] * 4]
+
+
 async def test_a_ticket_that_the_notifier_does_not_know_is_asked_for_and_followed_if_it_is_back(
     recorder: Recorder,
 ) -> None:
