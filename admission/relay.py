@@ -38,6 +38,7 @@ class Relay:
         self._sale_id = sale_id
         self._keys = SaleKeys(sale_id)
         self._settings = settings
+        self._batch = settings.relay_batch
         self._metrics = metrics
         metrics.relayed.labels(sale_id)  # at zero, so that "nothing is acknowledged" can be seen
         self._name = uuid.uuid4().hex
@@ -54,9 +55,7 @@ class Relay:
             self._metrics.outbox.labels(self._sale_id).set(length)
             if not length or not await self._is_mine():
                 return 0
-            found = await self._redis.xrange(
-                self._keys.outbox, count=self._settings.relay_batch + len(self._unreadable)
-            )
+            found = await self._redis.xrange(self._keys.outbox, count=self._batch + len(self._unreadable))
         entries = self._read(cast(list[tuple[bytes, dict[bytes, bytes]]], found))  # its types allow for every option
         if not entries:
             await self.release()  # another copy, a newer one, may be able to read what is there
@@ -64,12 +63,24 @@ class Relay:
         facts = [fact for _, fact in entries]
         acknowledged = await self._writer.send(facts, timeout_s=self._settings.relay_timeout_ms / 1000)
         done = [entry for (entry, _), ok in zip(entries, acknowledged, strict=True) if ok]
+        self._fit(len(facts), len(done))
         if not done:
             raise UnavailableError(f"Kafka acknowledged none of {len(facts)} facts")
         with answering():
             await self._redis.xdel(self._keys.outbox, *done)
         self._metrics.relayed.labels(self._sale_id).inc(len(done))
         return len(done)
+
+    def _fit(self, sent: int, acknowledged: int) -> None:
+        """Send half as much where Kafka took nothing in time, and twice as much again, up to the limit, where it did.
+
+        Otherwise a slow Kafka would be sent the same large batch for ever, and with each that it does not take in time
+        the producer is thrown away that all sales share.
+        """
+        if not acknowledged:
+            self._batch = max(1, self._batch // 2)
+        elif acknowledged == sent:
+            self._batch = min(self._settings.relay_batch, 2 * self._batch)
 
     async def release(self) -> None:
         """Let another copy take over at once. It may overlap with that copy, which is only extra work."""

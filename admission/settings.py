@@ -29,7 +29,9 @@ class AdmissionSettings(ProcessSettings, RedisSettings, KafkaSettings, RecordsSe
     behind_ms: int = Field(
         5_000, ge=100, le=600_000, description="age of such orders from which admission slows; slowest at five times it"
     )
-    relay_batch: int = Field(500, ge=1, le=5000, description="facts sent to Kafka at a time, for each sale")
+    relay_batch: int = Field(
+        500, ge=1, le=5000, description="facts sent to Kafka at a time, for each sale; fewer while it is slow"
+    )
     relay_timeout_ms: int = Field(5_000, ge=100, le=60_000, description="wait for Kafka's acknowledgement")
     redrive_after_ms: int = Field(
         30_000, ge=200, le=600_000, description="until an order nothing is heard of is sent again"

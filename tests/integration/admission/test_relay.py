@@ -1,7 +1,8 @@
 """The relay on a real Redis, with a Kafka in the test's hands: only what was acknowledged leaves the outbox (O1)."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import pytest
@@ -9,6 +10,7 @@ from redis.asyncio import Redis
 
 from admission.relay import Relay
 from fairline.errors import UnavailableError
+from fairline.events import Fact
 from fairline.runtime.metrics import Metrics
 from fairline.stream.writer import EventWriter
 from tests.integration.admission.conftest import NewSale
@@ -76,6 +78,26 @@ async def test_batches_are_bounded_and_in_order(
     sale, ids = await _with_orders(new_sale, 10)
     relay = relay_of(sale, relay_batch=4)
     assert [await relay.run_once() for _ in range(4)] == [4, 4, 2, 0]
+    assert broker.orders == ids
+
+
+async def test_a_kafka_that_takes_only_little_in_time_is_sent_less_and_more_again_when_it_is_fast(
+    new_sale: NewSale, relay_of: Callable[..., Relay], broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sale, ids = await _with_orders(new_sale, 40)
+    relay, send, sizes = relay_of(sale, relay_batch=16), broker.send, []
+
+    async def slowly(facts: Sequence[Fact], timeout_s: float) -> list[bool]:
+        sizes.append(len(facts))
+        return [False] * len(facts) if len(facts) > 5 else await send(facts, timeout_s)
+
+    monkeypatch.setattr(broker, "send", slowly)
+    while len(broker.orders) < 12:
+        with contextlib.suppress(UnavailableError):
+            await relay.run_once()
+    assert sizes == [16, 8, 4, 8, 4, 8, 4]
+    monkeypatch.setattr(broker, "send", send)
+    assert [await relay.run_once() for _ in range(4)] == [8, 16, 4, 0]
     assert broker.orders == ids
 
 
