@@ -24,8 +24,9 @@ from admission.records import Ended, Known
 from fairline.counts import few
 from fairline.events import ItemState, SaleChanged
 from fairline.states import LIVE, State
-from fairline.store.room import UNSEEN, named_in
+from fairline.store.room import named_in
 from fairline.store.scripts import TicketRecord
+from fairline.store.tickets import UNSEEN
 
 _PUT_BACK: Final = {State.ADMITTED, State.WAITING}  # a ticket there, of which Postgres knows the end, has ended
 

@@ -31,8 +31,9 @@ from fairline.errors import FairlineError, UnavailableError
 from fairline.events import ORDERS, SALES, TICKETS
 from fairline.runtime import logs
 from fairline.store import keys as names
+from fairline.store.client import answering
 from fairline.store.keys import SaleKeys
-from fairline.store.room import NumberReply, answering
+from fairline.store.replies import NumberReply
 from fairline.store.scripts import Script, TicketRecord
 from fairline.stream.progress import behind, ends_of
 from fairline.stream.topics import order_service_group

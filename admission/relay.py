@@ -17,8 +17,8 @@ from fairline.errors import UnavailableError
 from fairline.events import Fact, from_outbox
 from fairline.runtime import logs
 from fairline.runtime.metrics import Metrics
+from fairline.store.client import answering
 from fairline.store.keys import SaleKeys
-from fairline.store.room import answering
 from fairline.stream.writer import EventWriter
 
 log = logs.get(__name__)

@@ -14,8 +14,10 @@ from redis.asyncio import Redis
 from admission.rebuild import meta_of
 from admission.records import Archived, Known, Records
 from fairline.runtime import logs
+from fairline.store.client import answering
 from fairline.store.keys import SaleKeys
-from fairline.store.room import Room, WordReply, answering
+from fairline.store.replies import WordReply
+from fairline.store.room import Room
 from fairline.store.scripts import Script
 
 log = logs.get(__name__)

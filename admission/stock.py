@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 
 from admission.backlog import FULL, STRAGGLERS, Backlog, Speed
 from fairline.counts import MOST_REASONS
+from fairline.store.client import answering
 from fairline.store.keys import SaleKeys
-from fairline.store.room import answering
 from fairline.store.scripts import Script
 
 PACKAGE = "admission"

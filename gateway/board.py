@@ -18,7 +18,8 @@ import msgspec
 from fairline import clock, ids
 from fairline.errors import OverloadedError
 from fairline.states import SaleState
-from fairline.store.room import LookReply, LookRow, Room
+from fairline.store.replies import LookReply, LookRow
+from fairline.store.room import Room
 from gateway.schemas import PublicItem, PublicSale
 
 V = TypeVar("V")

@@ -5,7 +5,7 @@ from typing import cast
 from fairline import clock
 from fairline.counts import sums_of
 from fairline.states import SaleState
-from fairline.store.room import StatsReply
+from fairline.store.replies import StatsReply
 from gateway.schemas import ItemCounts, SaleCounts, Slow
 
 

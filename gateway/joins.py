@@ -15,7 +15,8 @@ from litestar.types import Receive, Scope, Send
 from fairline import ids
 from fairline.errors import FairlineError
 from fairline.runtime.metrics import Metrics
-from fairline.store.room import Join, Room, Ticket
+from fairline.store.room import Room
+from fairline.store.tickets import Join, Ticket
 from fairline.tokens import TokenKeys
 from gateway.batches import Batcher
 from gateway.board import Board, Seen

@@ -13,7 +13,8 @@ from fairline import clock
 from fairline.errors import FencedError
 from fairline.ids import readmission_of
 from fairline.states import SaleState, State
-from fairline.store.room import Room, Shown, Ticket
+from fairline.store.room import Room
+from fairline.store.tickets import Shown, Ticket
 from fairline.tokens import Claims, TokenKeys
 from gateway.batches import Batcher
 from gateway.board import Board, Seen

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from fairline.ids import new_ticket_id
 from fairline.store.client import connect
-from fairline.store.room import Join
+from fairline.store.tickets import Join
 from tests.support.sale import SaleDriver
 from tests.support.stack import servers
 

@@ -19,7 +19,9 @@ from fairline.frames import Place, ProgressFrame
 from fairline.runtime.metrics import Metrics
 from fairline.runtime.services import cancelled
 from fairline.states import SaleState
-from fairline.store.room import ARRIVALS_AN_EPOCH, LookReply, Room
+from fairline.store.replies import LookReply
+from fairline.store.room import Room
+from fairline.store.tickets import ARRIVALS_AN_EPOCH
 from notifier.hub import Audience
 from notifier.settings import NotifierSettings
 from notifier.wire import packed

@@ -14,7 +14,8 @@ from fairline.frames import CloseCode, TicketFrame
 from fairline.runtime import logs
 from fairline.runtime.metrics import Metrics
 from fairline.states import SaleState
-from fairline.store.room import Room, Ticket
+from fairline.store.room import Room
+from fairline.store.tickets import Ticket
 from notifier.hub import Audience, Hub
 from notifier.settings import NotifierSettings
 from notifier.wire import packed

@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 from admission.reconcile.differences import Account, Difference, unbalanced
 from fairline.errors import FencedError
 from fairline.events import OrderPlaced, from_outbox
+from fairline.store.client import answering
 from fairline.store.keys import SaleKeys
-from fairline.store.room import answering
 from fairline.store.scripts import Script, TicketRecord
 
 PIECE: Final = 500  # records a call: a third of a millisecond of Redis, two of this process

@@ -20,8 +20,9 @@ from fairline.errors import FencedError, UnavailableError
 from fairline.runtime import logs
 from fairline.runtime.metrics import Metrics
 from fairline.runtime.services import loop
+from fairline.store.client import answering
 from fairline.store.keys import SaleKeys
-from fairline.store.room import Room, answering
+from fairline.store.room import Room
 
 log = logs.get(__name__)
 

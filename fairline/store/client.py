@@ -1,22 +1,41 @@
-"""How a process connects to Redis. One factory, because the defaults of the client are wrong for us.
+"""How a process connects to Redis, and what it makes of Redis's errors.
 
-redis-py retries every command ten times, a script too, so one slow join would run eleven times: retries are ours, with
-the same request id. RESP2, because the newer protocol raises on idle connections that the server closed.
+One factory, because the defaults of the client are wrong for us: redis-py retries every command ten times, a script
+too, so one slow join would run eleven times. Retries are ours, with the same request id. RESP2, because the newer
+protocol raises on idle connections that the server closed.
 """
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    ClusterDownError,
+    ConnectionError,  # noqa: A004
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TimeoutError,  # noqa: A004
+)
 
 from fairline.errors import UnavailableError, UnfitServerError
-from fairline.store.room import answering
 
-__all__ = ["Redis", "check", "connect", "refuse_unfit"]  # the type of a client too, for those who only pass it on
+__all__ = [
+    "Redis",
+    "answering",
+    "check",
+    "connect",
+    "refuse_unfit",
+]  # the type of a client too, for those who only pass it on
 
 MAX_CONNECTIONS = 32
 POOL_WAIT_S = 2.0
+# What a Redis says that takes no writes now: a full disk, too few replicas (D6), a script of somebody else. Nothing was
+# changed then: a script meets these at its first write.
+_NOT_NOW: Final = ("MISCONF", "NOREPLICAS", "BUSY")
 
 
 def connect(url: str, *, name: str, timeout_s: float = 2.0, max_connections: int = MAX_CONNECTIONS) -> Redis:
@@ -56,3 +75,16 @@ async def refuse_unfit(redis: Redis) -> None:
     """At start: raises ``UnfitServerError``. A Redis that is away is no reason not to start; ``check`` asks again."""
     with suppress(UnavailableError):
         await check(redis)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turn the driver's errors into ``UnavailableError``, so that no service has to know the driver."""
+    try:
+        yield
+    except (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError, ClusterDownError, OSError) as error:
+        raise UnavailableError(f"Redis does not answer: {error}") from error
+    except ResponseError as error:
+        if str(error).startswith(_NOT_NOW):
+            raise UnavailableError(f"Redis takes nothing now: {error}") from error
+        raise

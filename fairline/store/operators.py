@@ -15,7 +15,7 @@ from redis.exceptions import WatchError
 
 from fairline.clock import now_ms
 from fairline.store import keys as names
-from fairline.store.room import answering
+from fairline.store.client import answering
 
 Role = Literal["viewer", "operator", "admin"]
 # Each may do what the ones before it may.

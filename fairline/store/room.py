@@ -7,202 +7,20 @@ and read again when ``look`` finds others.
 """
 
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Final, NamedTuple
+from collections.abc import Sequence
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import (
-    ClusterDownError,
-    ConnectionError,  # noqa: A004
-    OutOfMemoryError,
-    ReadOnlyError,
-    ResponseError,
-    TimeoutError,  # noqa: A004
-)
+from redis.exceptions import ResponseError
 
-from fairline import frames
-from fairline.errors import FencedError, UnavailableError
+from fairline.errors import FencedError
 from fairline.ids import readmission_of
-from fairline.states import TERMINAL, State
 from fairline.store import keys as names
+from fairline.store.client import answering
 from fairline.store.keys import SaleKeys
-from fairline.store.scripts import Script, TicketRecord
-
-ARRIVALS_AN_EPOCH: Final = 2**40
-UNSEEN: Final = "unseen"  # as the scripts' prelude has it
-
-
-class Join(NamedTuple):
-    """A wish for a place in line; the ticket it makes has this id. ``accept_fewer``: see Q1 in ``admit.lua``."""
-
-    ticket_id: str
-    sku: str
-    buyer_id: str
-    quantity: int
-    accept_fewer: bool = False
-
-
-class JoinResult(msgspec.Struct, array_like=True):
-    """One joiner's word and, where there is one, the ticket."""
-
-    word: str
-    ticket_id: str = ""
-    record: TicketRecord | None = None
-    rank: int = -1
-
-
-class JoinReply(msgspec.Struct, array_like=True):
-    """Answer of ``join.lua``; ``places`` are (served, older), one a sku."""
-
-    word: str
-    epoch: int
-    places: list[tuple[int, int]]
-    results: list[JoinResult]
-
-
-class Shown(NamedTuple):
-    """What a genuine token says of its ticket, for ``show``. ``asked`` as in ``Ticket``."""
-
-    ticket_id: str
-    sku: str
-    buyer_id: str
-    quantity: int
-    asked: int
-    arrival: int
-    number: int
-
-
-class ReadResult(msgspec.Struct, array_like=True):
-    """One ticket, or no record where it is unknown."""
-
-    record: TicketRecord | None = None
-    rank: int = -1
-
-
-class ReadReply(msgspec.Struct, array_like=True):
-    """Answer of ``read.lua``."""
-
-    word: str
-    epoch: int
-    places: list[tuple[int, int]]
-    results: list[ReadResult]
-
-
-class LookRow(msgspec.Struct, array_like=True):
-    """One sku, now."""
-
-    served: int
-    waiting: int
-    older: int
-    free: int
-    outlook: str
-    stock: int
-    version: int
-
-
-class LookReply(msgspec.Struct, array_like=True):
-    """Answer of ``look.lua``."""
-
-    word: str
-    now_ms: int
-    meta: dict[str, str]
-    rows: list[LookRow]
-
-
-class StatsReply(msgspec.Struct, array_like=True):
-    """Answer of ``stats.lua``; ``counts`` is flat, ``stocks`` are (stock, free, high, withdrawn), one a sku."""
-
-    word: str
-    now_ms: int
-    state: str
-    counts: list[str]
-    stocks: list[tuple[int, int, int, int]]
-    in_flight: int
-    outbox: int
-    share: float = 1.0
-    because: str = ""
-
-
-class LeaveReply(msgspec.Struct, array_like=True):
-    """Answer of ``leave.lua``."""
-
-    word: str
-    record: TicketRecord | None = None
-
-
-class WordReply(msgspec.Struct, array_like=True):
-    """One word."""
-
-    word: str
-
-
-class ChangeReply(msgspec.Struct, array_like=True):
-    """Answer of ``sale_change.lua``."""
-
-    word: str
-    state: str
-    version: int
-
-
-class NumberReply(msgspec.Struct, array_like=True):
-    """A word and one number."""
-
-    word: str
-    number: int = 0
-
-
-class Ticket(msgspec.Struct, frozen=True):
-    """A ticket with its place, as everybody outside Redis handles it."""
-
-    ticket_id: str
-    state: State
-    sku: str
-    buyer_id: str
-    quantity: int
-    arrival: int
-    number: int
-    epoch: int
-    units: tuple[int, ...]
-    reason: str | None
-    changed_ms: int
-    position: int | None
-    asked: int = 0  # units asked for, where fewer are fine (Q1); else 0
-    unseen: bool = False  # its buyer has not come since the sale was rebuilt (D3)
-
-    @property
-    def final(self) -> bool:
-        """Whether this state is the last."""
-        return self.state in TERMINAL
-
-
-def ticket_of(ticket_id: str, record: TicketRecord | None, place: tuple[int, int], rank: int) -> Ticket | None:
-    """The ticket of a record, if any; ``place`` is (served, older) of its sku, ``rank`` as ``read.lua`` gives it."""
-    if record is None:
-        return None
-    state = State(record.state)
-    served, older = place
-    position = None
-    unseen = record.lease == UNSEEN
-    if state is State.WAITING and not unseen:
-        position = rank + 1 if rank >= 0 else frames.position(number=record.number, served=served, older=older)
-    return Ticket(
-        ticket_id=ticket_id,
-        state=state,
-        sku=record.sku,
-        buyer_id=record.buyer,
-        quantity=record.quantity,
-        arrival=record.arrival,
-        number=record.number,
-        epoch=record.arrival // ARRIVALS_AN_EPOCH,
-        units=record.units,
-        reason=record.reason or None,
-        changed_ms=record.changed_ms,
-        position=position,
-        asked=record.asked,
-        unseen=unseen,
-    )
+from fairline.store.replies import JoinReply, LeaveReply, LookReply, NumberReply, ReadReply, StatsReply, WordReply
+from fairline.store.scripts import Script
+from fairline.store.tickets import Join, Shown, Ticket, ticket_of
 
 
 class Room:
@@ -393,21 +211,3 @@ class Room:
 def named_in(text: bytes | str) -> tuple[tuple[str, str], ...]:
     """(sku, name) of a sale, from the field of its definition."""
     return tuple(msgspec.json.decode(text, type=list[tuple[str, str]]))
-
-
-# What a Redis says that takes no writes now: a full disk, too few replicas (D6), a script of somebody else. Nothing was
-# changed then: a script meets these at its first write.
-_NOT_NOW: Final = ("MISCONF", "NOREPLICAS", "BUSY")
-
-
-@contextmanager
-def answering() -> Iterator[None]:
-    """Turn the driver's errors into ``UnavailableError``, so that no service has to know the driver."""
-    try:
-        yield
-    except (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError, ClusterDownError, OSError) as error:
-        raise UnavailableError(f"Redis does not answer: {error}") from error
-    except ResponseError as error:
-        if str(error).startswith(_NOT_NOW):
-            raise UnavailableError(f"Redis takes nothing now: {error}") from error
-        raise

@@ -15,8 +15,10 @@ from fairline.errors import FencedError
 from fairline.sale import Item, SaleDefinition, Validator
 from fairline.states import SaleState
 from fairline.store import keys as names
+from fairline.store.client import answering
 from fairline.store.keys import SaleKeys
-from fairline.store.room import ChangeReply, LookReply, NumberReply, Room, answering
+from fairline.store.replies import ChangeReply, LookReply, NumberReply
+from fairline.store.room import Room
 from fairline.store.scripts import Script
 
 Action = Literal["open", "pause", "resume", "end"]

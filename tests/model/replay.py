@@ -18,9 +18,9 @@ from admission.settler import verdict_of
 from fairline.events import AnyFact, OrderConfirmed, OrderFailed, OrderPlaced, SaleApplied, SaleChanged, from_outbox
 from fairline.ids import readmission_of, ticket_id_for
 from fairline.states import State
-from fairline.store.room import ARRIVALS_AN_EPOCH, UNSEEN
-from fairline.store.room import Ticket as BuyersTicket
 from fairline.store.scripts import TicketRecord
+from fairline.store.tickets import ARRIVALS_AN_EPOCH, UNSEEN
+from fairline.store.tickets import Ticket as BuyersTicket
 from fairline.stream.reader import Record
 from order_service.attempts import Attempts
 from order_service.handling import Done, Outcome

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from fairline.store.room import UNSEEN
+from fairline.store.tickets import UNSEEN
 from tests.support.sale import SaleDriver
 
 

@@ -19,7 +19,7 @@ from admission.recovery import Recovery
 from fairline.events import AnyFact
 from fairline.store.client import connect
 from fairline.store.fence import identity
-from fairline.store.room import Shown, Ticket
+from fairline.store.tickets import Shown, Ticket
 from fairline.stream.writer import EventWriter
 from order_service.app import start
 from tests.support.orders import settings

@@ -19,9 +19,11 @@ from fairline.ids import new_ticket_id, ticket_id_for
 from fairline.sale import Item, SaleDefinition
 from fairline.store import keys as names
 from fairline.store.keys import SaleKeys
-from fairline.store.room import ChangeReply, Join, LookReply, NumberReply, Room, StatsReply, Ticket
+from fairline.store.replies import ChangeReply, LookReply, NumberReply, StatsReply
+from fairline.store.room import Room
 from fairline.store.sales import Action, Sales, fields_of
 from fairline.store.scripts import TicketRecord
+from fairline.store.tickets import Join, Ticket
 
 A_MINUTE_MS: Final = 60_000
 PLENTY: Final = 10_000

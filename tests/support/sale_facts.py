@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from fairline.states import LIVE, State
-from fairline.store.room import ARRIVALS_AN_EPOCH, UNSEEN
 from fairline.store.scripts import TicketRecord
+from fairline.store.tickets import ARRIVALS_AN_EPOCH, UNSEEN
 from tests.support.sale import SaleDriver
 
 _RUNNING = (":asked", ":refused:", ":admitted_total", ":joined", ":DECLINED:")

@@ -13,7 +13,7 @@ from admission.recovery import LostHoldError
 from fairline.errors import FencedError
 from fairline.events import OrderPlaced, SaleChanged, from_outbox
 from fairline.ids import readmission_of
-from fairline.store.room import Ticket
+from fairline.store.tickets import Ticket
 from tests.support.admission import UnsteadyRedis
 from tests.support.recovering import Replica, World, show, window_over
 from tests.support.sale import SaleDriver

@@ -5,7 +5,7 @@ import pytest
 
 from fairline.events import TicketDeclined
 from fairline.store.keys import SaleKeys
-from fairline.store.room import Join
+from fairline.store.tickets import Join
 from tests.integration.scripts.conftest import NewSale
 
 

@@ -9,7 +9,7 @@ from admission.records import Archived
 from admission.rememberer import left_of as remains_of
 from fairline.errors import FencedError
 from fairline.events import AnyFact, SaleChanged, TicketsArchived
-from fairline.store.room import WordReply
+from fairline.store.replies import WordReply
 from fairline.store.scripts import Script
 from tests.integration.scripts.conftest import NewSale
 from tests.support.sale import SaleDriver

@@ -4,7 +4,7 @@ from redis.asyncio import Redis
 
 from fairline.events import TicketDeclined
 from fairline.store.keys import SaleKeys
-from fairline.store.room import Join
+from fairline.store.tickets import Join
 from tests.integration.scripts.conftest import NewSale
 from tests.support.sale import SaleDriver
 

@@ -2,7 +2,8 @@
 
 from redis.asyncio import Redis
 
-from fairline.store.room import LookReply, LookRow, Room
+from fairline.store.replies import LookReply, LookRow
+from fairline.store.room import Room
 from tests.integration.scripts.conftest import NewSale
 from tests.support.sale import SaleDriver
 

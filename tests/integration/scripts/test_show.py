@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fairline.ids import new_ticket_id
-from fairline.store.room import ARRIVALS_AN_EPOCH, UNSEEN, Shown, Ticket
+from fairline.store.tickets import ARRIVALS_AN_EPOCH, UNSEEN, Shown, Ticket
 from tests.integration.scripts.conftest import NewSale
 from tests.support.rebuilt import rebuilt
 from tests.support.sale import SaleDriver

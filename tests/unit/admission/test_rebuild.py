@@ -9,8 +9,8 @@ from admission.rebuild import Found, Rebuilt, rebuild
 from admission.records import Ended, Known, Order
 from fairline.counts import MOST_REASONS
 from fairline.events import ItemState, SaleChanged
-from fairline.store.room import UNSEEN
 from fairline.store.scripts import TicketRecord
+from fairline.store.tickets import UNSEEN
 
 
 def known(*, stock: int = 5, withdrawn: tuple[int, ...] = (), version: int = 4, **more: Any) -> Known:

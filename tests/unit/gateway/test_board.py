@@ -2,7 +2,7 @@
 
 import pytest
 
-from fairline.store.room import LookReply, LookRow
+from fairline.store.replies import LookReply, LookRow
 from gateway.board import Seen, is_sale_id
 
 

@@ -1,7 +1,7 @@
 """Statistics: flat counts become totals and items that add up."""
 
 from fairline.states import State
-from fairline.store.room import StatsReply
+from fairline.store.replies import StatsReply
 from gateway.counts import counts_of
 
 

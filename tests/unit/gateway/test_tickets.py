@@ -3,7 +3,7 @@
 import pytest
 
 from fairline.states import TERMINAL, State
-from fairline.store.room import Ticket
+from fairline.store.tickets import Ticket
 from gateway.tickets import LATE_S, SOON_S, next_poll_s
 
 

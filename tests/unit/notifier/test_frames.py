@@ -2,8 +2,9 @@
 
 import json
 
-from fairline.store.room import LookReply, LookRow, ticket_of
+from fairline.store.replies import LookReply, LookRow
 from fairline.store.scripts import TicketRecord
+from fairline.store.tickets import ticket_of
 from notifier.progress import progress_of, recovering_after
 from notifier.results import frame_of
 from notifier.wire import packed
