@@ -5,8 +5,10 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 
+import asyncpg
 import pytest
 
 from fairline.demo.scenario import Scenario
@@ -22,12 +24,12 @@ AWAY = {"kafka": {"admission", "admission-2", "order_service"}, "postgres": {"or
 
 
 @asynccontextmanager
-async def away(stack: FullStack, name: str) -> AsyncIterator[None]:
-    """Kill it, hold it down for ten seconds in all, and bring it back."""
+async def away(stack: FullStack, name: str) -> AsyncIterator[datetime]:
+    """Kill it, hold it down for ten seconds in all, and bring it back; since when it is away."""
     began = time.monotonic()
     kill(stack, name)
     await hold(stack, name)
-    yield
+    yield datetime.now(UTC)
     await asyncio.sleep(max(0.0, began + HELD_S - time.monotonic()))
     await release(stack, name)
 
@@ -45,7 +47,7 @@ async def test_orders_wait_for_a_server_that_is_away(stack: FullStack, rush: Sce
     another = a_name(of="another")
     async with Scene(stack, rush, over_s=OVER_S) as scene:
         await scene.confirmed(10)
-        async with away(stack, name):
+        async with away(stack, name) as since:
             for process in AWAY[name]:
                 await eventually(partial(lacks, stack, process, name))
             assert await missing(stack, "gateway") == set()
@@ -55,17 +57,27 @@ async def test_orders_wait_for_a_server_that_is_away(stack: FullStack, rush: Sce
             assert said.retry_after is not None
             if name == "postgres":
                 assert (await scene.ask("GET", "/history")).come_back
-            # Places are given out, tickets admitted and units taken; nobody is told what is not in Postgres.
+            # Places are given out, tickets admitted and units taken.
             await eventually(lambda: scene.told()[State.RESERVED] > 0)
-            confirmed = scene.told()[State.CONFIRMED]
             await scene.answered(0.9)
-            assert scene.told()[State.CONFIRMED] == confirmed
+            confirmed = [each.ticket_id for each in scene.crowd.log.tickets.values() if each.state == State.CONFIRMED]
             assert (await opened(scene, another)).code == "not_acknowledged"
         evidence = await scene.finish()
         assert (await opened(scene, another)).status == 200
     assert len(evidence.rows) == rush.items * rush.stock
+    assert await decided(stack, confirmed, before=since) == len(confirmed) >= 10, "told of what was decided, no more"
     assert scene.crowd.log.put_off == []  # no buyer noticed
     await all_ready(stack)
+
+
+async def decided(stack: FullStack, ticket_ids: list[str], *, before: datetime) -> int:
+    """How many of these Postgres had written by then."""
+    connection = await asyncpg.connect(stack.info["postgres_dsn"])
+    try:
+        number = "SELECT count(*) FROM orders WHERE ticket_id = ANY($1) AND decided_at < $2"
+        return int(await connection.fetchval(number, ticket_ids, before))
+    finally:
+        await connection.close()
 
 
 async def lacks(stack: FullStack, process: str, name: str) -> bool:
