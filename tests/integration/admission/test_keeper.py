@@ -246,8 +246,9 @@ async def test_o4_a_change_that_postgres_does_not_acknowledge_is_sent_again(
 async def test_a_sale_that_nobody_has_written_yet_is_nothing_to_do(
     redis: object, unsteady: UnsteadyRedis, metrics: Metrics
 ) -> None:
-    stock = Stock(unsteady.client, "never-written", ("seat",))
-    keeper = Keeper(Sales(Room(unsteady.client)), stock, admission_settings(), metrics)
+    room, stock = Room(unsteady.client), Stock(unsteady.client, "never-written", ("seat",))
+    await room.say_whole(await room.instance())
+    keeper = Keeper(Sales(room), stock, admission_settings(), metrics)
     assert await keeper.run_once() == 0
     assert keeper.view is None
 
