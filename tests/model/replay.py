@@ -306,7 +306,8 @@ class Replay:
         assert divmod(there.arrival, ARRIVALS_AN_EPOCH) == arrival
 
     def _compare_sale(self, seen: Snapshot, redis: SaleInRedis) -> None:
-        assert seen.faults() == []
+        if redis.fence != HALTED:  # U4: the unit that showed the loss is in nobody's hand until the sale is rebuilt
+            assert seen.faults() == []
         state, version, acked, epoch = (seen.meta[name] for name in ("state", "version", "acked", "epoch"))
         assert (state, int(version) - VERSIONS, int(acked) - VERSIONS) == (redis.state, redis.version, redis.acked)
         assert int(epoch) == redis.epoch
