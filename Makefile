@@ -42,7 +42,7 @@ format: $(READY) ## format the code and mend what the linter can
 	@$(BIN)/ruff check --quiet --fix-only . ; $(BIN)/ruff format --quiet .
 
 test: check $(LOAD_READY) browser ## everything: check, integration, end to end, chaos, saboteurs
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/model tests/integration tests/e2e tests/chaos tests/saboteurs
+	@$(BIN)/pytest -p no:randomly -n 2 --dist loadfile --no-loadscope-reorder tests/model tests/integration tests/e2e tests/chaos tests/saboteurs
 
 chaos: $(READY) ## break everything at random, let it heal, judge it: ROUNDS= SEED= MINUTES= FAULTS=kill,stop,...
 	@$(BIN)/python -m loadtest.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(FAULTS),--faults $(FAULTS))

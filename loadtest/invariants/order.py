@@ -154,15 +154,15 @@ def _moves(case: Case, report: Report, again: set[str]) -> str:
 def _no_place_grows(case: Case, report: Report) -> int:
     """The place that a client works out from what one socket told it. After a lost one, another copy may know less.
 
-    After a loss, those who come back with their tokens stand before who came later (D4): ``older`` grows then.
+    After a rebuild, those who come back to their places stand before who came later (D3, D4): ``older`` grows then.
     """
     sockets: dict[int, list[Frame]] = defaultdict(list)
     for frame in case.history.frames:
         sockets[id(frame.socket)].append(frame)
-    return sum(_places_of(report, frames, lossless=case.lossless) for frames in sockets.values())
+    return sum(_places_of(report, frames) for frames in sockets.values())
 
 
-def _places_of(report: Report, frames: Iterable[Frame], *, lossless: bool) -> int:
+def _places_of(report: Report, frames: Iterable[Frame]) -> int:
     mine: TicketFrame | None = None
     last, older, told = inf, 0, 0
     for each in frames:
@@ -176,7 +176,7 @@ def _places_of(report: Report, frames: Iterable[Frame], *, lossless: bool) -> in
             continue
         stands = position(number=mine.number, served=place.served, older=place.older)
         told += 1
-        if stands > last and (lossless or place.older <= older):
+        if stands > last and (not frame.epoch or place.older <= older):
             report.fault(f"ticket {mine.ticket_id} went from place {last} to {stands}", mine.ticket_id)
         last, older = stands, place.older
     return told

@@ -78,9 +78,6 @@ async def test_admission_slows_while_postgres_is_away_says_why_and_is_fast_again
         now = await eventually(lambda: more_than(before), within_s=60)
         assert now - before < RATE / 2 * (time.monotonic() - began)
         await release(stack, "postgres")
-        # All that are left would take more than a minute at the slow pace, and the crowd would have given up.
-        left = sale.items * sale.stock - now
-        assert left / (SLOW * RATE) > 40
         evidence = await scene.finish()
         await eventually(fast)
         assert await metric(stack, "admission", "fairline_admission_share", sale.sale_id) == 1

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from fairline.states import State
-from loadtest.history import Answered, Moved
+from loadtest.history import Answered, LostWrites, Moved
 from tests.support.paper_sale import PaperSale, caught, lawful
 
 
@@ -117,6 +117,13 @@ def test_5_a_place_that_grows(sale: PaperSale) -> None:
     assert "from place 1 to 2" in caught(sale, 5, bert)
 
 
+def test_5_a_place_that_grows_by_older_ones_in_a_sale_that_was_never_rebuilt(sale: PaperSale) -> None:
+    bert = sale.join("bert")
+    sale.progress(bert, served=0)
+    sale.progress(bert, served=0, older=1)
+    assert "from place 1 to 2" in caught(sale, 5, bert)
+
+
 def test_5_two_joins_at_the_same_time_may_arrive_in_either_order(sale: PaperSale) -> None:
     anna, bert = (sale.join(name, listen=False) for name in ("anna", "bert"))
     sale.records = [
@@ -186,9 +193,10 @@ def test_5_a_new_epoch_sorts_after_the_old_one(sale: PaperSale) -> None:
     lawful(sale)
 
 
-def test_5_who_comes_back_to_a_lost_place_stands_before_who_came_later(sale: PaperSale) -> None:
+@pytest.mark.parametrize("lost", ["all", "none"])
+def test_5_who_comes_back_after_a_rebuild_stands_before_who_came_later(sale: PaperSale, lost: LostWrites) -> None:
     anna = sale.join("anna")
-    sale.fault(lost="all")
+    sale.fault(lost=lost)
     sale.epoch = 1
     bert = sale.join("bert")
     sale.progress(bert, served=1)
