@@ -38,12 +38,18 @@ tickets will take), ``back`` (units wanted by WAITING tickets that were admitted
 many serials had come back, once the sale is archived).
 """
 
+import uuid
 from collections.abc import Sequence
 from typing import Final
 
 SALES: Final = "fairline:sales"
 WHOLE: Final = "fairline:{whole}"
 OPERATOR_KEYS: Final = "fairline:keys"
+
+
+def a_look() -> str:
+    """A key for one look whether Redis has every sale."""
+    return f"{WHOLE}:{uuid.uuid4().hex}"
 
 
 class SaleKeys:

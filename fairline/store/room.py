@@ -6,7 +6,6 @@ too, until this Redis is known to have every sale. The skus of a sale never chan
 and read again when ``look`` finds others.
 """
 
-import uuid
 from collections.abc import Sequence
 
 import msgspec
@@ -68,7 +67,7 @@ class Room:
 
     async def look_begins(self, instance: str, *, within_s: int) -> str:
         """Before it is looked whether this Redis has every sale: what to end the look with."""
-        look = f"{names.WHOLE}:{uuid.uuid4().hex}"
+        look = names.a_look()
         with answering():
             await self.redis.set(look, instance, ex=within_s)
         return look

@@ -32,7 +32,12 @@ GONE = -2  # what TTL answers for a key that is not there
 NewSale = Callable[..., Awaitable[SaleDriver]]
 
 _ROW = re.compile(r"^    (fairline:\S+)\s+(set|hash|zset|stream|string)\s+(.*)$", re.MULTILINE)
-_PARTS = {re.escape("{S}"): r"\{[a-z0-9-]+\}", "SKU": r"[A-Za-z0-9._-]+", "LEASE": r"\S+"}
+_PARTS = {
+    re.escape("{S}"): r"\{[a-z0-9-]+\}",
+    "SKU": r"[A-Za-z0-9._-]+",
+    "LEASE": r"\S+",
+    "LOOK": r"[0-9a-f]{32}",
+}
 
 
 def _known_keys() -> list[tuple[re.Pattern[str], str, bool]]:
