@@ -73,6 +73,8 @@ def _told_one_story(case: Case, report: Report, life: Life) -> None:
 def _differ(case: Case, one: Told, other: Told) -> bool:
     if one.units is not None and other.units is not None and one.units != other.units:
         return True
+    if "leave" in {one.via, other.via}:  # who leaves too late is told the state alone
+        return False
     reasons = {one.reason or "", other.reason or ""}
     return len(reasons) > 1 and (case.first_epoch or "" not in reasons)  # a rebuild may have lost it
 

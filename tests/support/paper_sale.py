@@ -136,6 +136,12 @@ class PaperSale:
         call = self._sent("status", ticket_id=ticket_id)
         self._answer(call, answers or ticket_id, took_s=took_s)
 
+    def leave_too_late(self, ticket_id: str) -> None:
+        """Want to leave when it is over; the refusal names the state alone."""
+        call = self._sent("leave", ticket_id=ticket_id)
+        state = self.tickets[ticket_id].state
+        self._later(Answered(at_s=self.step(), call=call, status=409, code="not_waiting", state=state))
+
     def listen(self, ticket_id: str) -> None:
         """Open a socket; it says at once what stands."""
         self._sockets[ticket_id] = socket = self._next()

@@ -156,6 +156,15 @@ def test_3_an_older_answer_comes_late_and_lost_requests_are_made_again(sale: Pap
     lawful(sale)
 
 
+def test_3_who_leaves_too_late_is_told_the_end_without_its_reason(sale: PaperSale) -> None:
+    anna = sale.join("anna")
+    sale.admit(anna)
+    sale.end(anna, State.DECLINED, "payment_declined")
+    sale.leave_too_late(anna)
+    sale.rest()
+    lawful(sale)
+
+
 # 4: no lost order
 
 
