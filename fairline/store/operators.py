@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import WatchError
 
 from fairline.clock import now_ms
+from fairline.errors import UnavailableError
 from fairline.store import keys as names
 from fairline.store.client import answering
 
@@ -21,7 +22,7 @@ Role = Literal["viewer", "operator", "admin"]
 # Each may do what the ones before it may.
 ROLES: Final[tuple[Role, ...]] = ("viewer", "operator", "admin")
 MOST_KEYS: Final = 1_000
-_ATTEMPTS: Final = 10  # to write while others write
+_ATTEMPTS: Final = 10  # to write while others write; each time one of the others gets through
 
 
 class Operator(msgspec.Struct, frozen=True):
@@ -55,12 +56,13 @@ class Operators:
 
     async def all(self) -> list[Operator]:
         """All of them, by name."""
-        return sorted((await self._records()).values(), key=lambda operator: operator.name)
+        return sorted((await _records(self._redis)).values(), key=lambda operator: operator.name)
 
     async def add(self, name: str, role: Role) -> tuple[Operator, str] | str:
         """A new operator and the key, which is not kept anywhere; or EXISTS, or FULL, and then nothing was changed.
 
-        Not safe to repeat: the key of a lost answer is lost; revoke the name and add it again.
+        Not safe to repeat: the key of a lost answer is lost; revoke the name and add it again. Raises
+        ``UnavailableError`` too where others add keys all the time.
         """
         key = f"fl_{secrets.token_urlsafe(32)}"
         operator = Operator(name=name, role=role, created_at_ms=now_ms())
@@ -68,7 +70,8 @@ class Operators:
             with answering():
                 async with self._redis.pipeline() as pipe:
                     await pipe.watch(names.OPERATOR_KEYS)
-                    known = (await self._records()).values()
+                    # On the connection that it holds: if each held one and asked for another, all would wait.
+                    known = (await _records(pipe)).values()
                     if any(each.name == name for each in known):
                         return "EXISTS"
                     if len(known) >= MOST_KEYS:
@@ -80,17 +83,18 @@ class Operators:
                     except WatchError:
                         continue
                     return operator, key
-        return "EXISTS"
+        raise UnavailableError(f"others changed the keys {_ATTEMPTS} times meanwhile; try again")
 
     async def revoke(self, name: str) -> bool:
         """Whether there was such a key. A second call finds none."""
-        digests = [digest for digest, operator in (await self._records()).items() if operator.name == name]
+        digests = [digest for digest, operator in (await _records(self._redis)).items() if operator.name == name]
         if digests:
             with answering():
                 await self._redis.hdel(names.OPERATOR_KEYS, *digests)
         return bool(digests)
 
-    async def _records(self) -> dict[str, Operator]:
-        with answering():
-            found = await cast("Awaitable[dict[bytes, bytes]]", self._redis.hgetall(names.OPERATOR_KEYS))
-        return {digest.decode(): msgspec.json.decode(record, type=Operator) for digest, record in found.items()}
+
+async def _records(redis: Redis) -> dict[str, Operator]:
+    with answering():
+        found = await cast("Awaitable[dict[bytes, bytes]]", redis.hgetall(names.OPERATOR_KEYS))
+    return {digest.decode(): msgspec.json.decode(record, type=Operator) for digest, record in found.items()}
