@@ -123,8 +123,7 @@ def _overrule(tickets: dict[str, TicketRecord], ended: Ended, what: Counter[str]
     if record is None:
         if ended.arrival is None:  # an order of which hardly anything could be read: nobody has such a ticket
             return
-        number = (ended.order.number if ended.order else None) or 0
-        record = _lost(ended, number)
+        record = _lost(ended)
         what["restored"] += 1
     elif record.state != ended.outcome:
         what["overruled"] += 1
@@ -150,7 +149,7 @@ def _readmit(
         # Of an order that could not be read Postgres has neither buyer nor place: only its token brings it back (D4).
         if each.readmitted_as is None or each.readmitted_as in tickets or not (each.buyer_id and each.arrival):
             continue
-        lost = _lost(each, (each.order.number if each.order else None) or 0)
+        lost = _lost(each)
         if who(lost) in live or not hands.may_take(lost):
             continue
         live.add(who(lost))
@@ -158,14 +157,14 @@ def _readmit(
         what.update(("restored", "in_line"))
 
 
-def _lost(ended: Ended, number: int) -> TicketRecord:
+def _lost(ended: Ended) -> TicketRecord:
     return TicketRecord(
         state=ended.outcome,
         sku=ended.sku,
         buyer=ended.buyer_id,
         quantity=max(1, ended.quantity),
         arrival=ended.arrival or 0,
-        number=number,
+        number=(ended.order.number if ended.order else None) or 0,
         lease="",
         tries=0,
         back=0,

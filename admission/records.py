@@ -76,23 +76,27 @@ class Ended(msgspec.Struct):
         return self.order if self.order is not None and self.order.verdict == "confirmed" else None
 
 
-class _Sales(msgspec.Struct):
+class _Page(msgspec.Struct):
+    next: str | None
+
+
+class _Sales(_Page):
     sales: list[Listed]
-    next: str | None
 
 
-class _ArchivedSales(msgspec.Struct):
+class _ArchivedSales(_Page):
     sales: list[Archived]
-    next: str | None
 
 
-class _Tickets(msgspec.Struct):
+class _Tickets(_Page):
     tickets: list[Ended]
-    next: str | None
 
 
 class _Epoch(msgspec.Struct):
     epoch: int
+
+
+Page = TypeVar("Page", bound=_Page)
 
 
 class Records:
@@ -104,25 +108,15 @@ class Records:
 
     async def sales(self) -> AsyncIterator[Listed]:
         """The sales that are not closed, or not for long."""
-        cursor: str | None = ""
-        while cursor is not None:
-            page = await self._ask("GET", "/internal/sales", _Sales, params={"limit": str(PAGE), "cursor": cursor})
-            if page is None:
-                return
+        async for page in self._pages("/internal/sales", _Sales):
             for each in page.sales:
                 yield each
-            cursor = page.next
 
     async def archived(self) -> AsyncIterator[list[Archived]]:
         """The archived sales, a page at a time."""
-        cursor: str | None = ""
-        while cursor is not None:
-            params = {"limit": str(ARCHIVED_PAGE), "cursor": cursor}
-            page = await self._ask("GET", "/internal/archived", _ArchivedSales, params=params)
-            if page is None:
-                raise UnavailableError("the order service knows no archived sales: is it of an older version?")
+        missing = "the order service knows no archived sales: is it of an older version?"
+        async for page in self._pages("/internal/archived", _ArchivedSales, limit=ARCHIVED_PAGE, missing=missing):
             yield page.sales
-            cursor = page.next
 
     async def known(self, sale_id: str) -> Known | None:
         """The sale; nothing where Postgres never heard of it."""
@@ -135,17 +129,20 @@ class Records:
 
     async def ended(self, sale_id: str) -> AsyncIterator[Ended]:
         """The tickets of a sale that ended, by id; a page at a time, so those that end meanwhile may be missed."""
-        cursor: str | None = None
-        while True:
-            params = {"limit": str(PAGE)} | ({"cursor": cursor} if cursor else {})
-            page = await self._ask("GET", f"/internal/sales/{sale_id}/tickets", _Tickets, params=params)
-            if page is None:
-                return
+        async for page in self._pages(f"/internal/sales/{sale_id}/tickets", _Tickets):
             for each in page.tickets:
                 yield each
-            cursor = page.next
-            if cursor is None:
+
+    async def _pages(self, path: str, kind: type[Page], *, limit: int = PAGE, missing: str = "") -> AsyncIterator[Page]:
+        """A list from its beginning. One that is not there has no pages, or is an error where it has to be."""
+        params = {"limit": str(limit)}
+        while (page := await self._ask("GET", path, kind, params=params)) is not None:
+            yield page
+            if page.next is None:
                 return
+            params["cursor"] = page.next
+        if missing:
+            raise UnavailableError(missing)
 
     async def _ask(
         self,

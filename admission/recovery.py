@@ -33,7 +33,7 @@ from fairline.runtime import logs
 from fairline.store import keys as names
 from fairline.store.client import answering
 from fairline.store.keys import SaleKeys
-from fairline.store.replies import NumberReply
+from fairline.store.replies import NumberReply, WordReply
 from fairline.store.scripts import Script, TicketRecord
 from fairline.stream.progress import behind, ends_of
 from fairline.stream.topics import order_service_group
@@ -59,16 +59,12 @@ class _Claimed(msgspec.Struct, array_like=True):
     because: str
 
 
-class _Word(msgspec.Struct, array_like=True):
-    word: str
-
-
 class _Scripts:
     def __init__(self) -> None:
         self.claim = Script(PACKAGE, "claim", _Claimed)
-        self.refill = Script(PACKAGE, "refill", _Word)
+        self.refill = Script(PACKAGE, "refill", WordReply)
         self.install = Script(PACKAGE, "install", NumberReply)
-        self.let_go = Script(PACKAGE, "let_go", _Word)
+        self.let_go = Script(PACKAGE, "let_go", WordReply)
 
 
 @cache

@@ -120,10 +120,8 @@ def _readable(value: str, size: int | None) -> str:
         msgspec.json.decode(value)
         return _visible(msgspec.json.format(value, indent=2))
     escaped, bytes_here = _visible(value), len(value.encode())
-    as_it_is = escaped == value and size in (
-        None,
-        bytes_here,
-    )  # what was no UTF-8 has come as escapes, which are longer
+    # What was no UTF-8 has come as escapes, which are longer.
+    as_it_is = escaped == value and size in (None, bytes_here)
     return value if as_it_is else f"{bytes_here if size is None else size} bytes, not all text: {escaped}"
 
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from cyclopts import Parameter
@@ -15,8 +15,6 @@ from rich.table import Table
 
 from fairline.cli.client import Address, Operator, address
 from fairline.local.folder import DEFAULT
-
-NEW_LINE: Final = "\n"
 
 T = TypeVar("T")
 
@@ -74,5 +72,7 @@ def show_pairs(pairs: Sequence[tuple[str, object]]) -> None:
     """Names and values, one a line; what has no value is left out, and what has more lines keeps its column."""
     shown = [(name, value) for name, value in pairs if value is not None]
     width = max(len(name) for name, _ in shown)
+    next_line = "\n" + " " * (width + 2)
     for name, value in shown:
-        print(f"{name:<{width}}  {str(value).replace(NEW_LINE, NEW_LINE + ' ' * (width + 2))}")
+        text = str(value).replace("\n", next_line)
+        print(f"{name:<{width}}  {text}")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from fairline.states import TERMINAL, State
+from fairline.store.tickets import ARRIVALS_AN_EPOCH
 
 JOINED = "joined"  # the word for a request that got a ticket of its own
 LIVE = "live"  # the buyer has a ticket for this sku already, and got that one
@@ -59,7 +60,7 @@ class Held:
     @property
     def epoch(self) -> int:
         """In which the arrival was given."""
-        return self.arrival >> 40
+        return self.arrival // ARRIVALS_AN_EPOCH
 
     def hear(self, state: str, at_s: float) -> None:
         """Told a state. The first end stays; whether another one may be told is the checker's to say."""

@@ -23,13 +23,8 @@ from redis.exceptions import (
 
 from fairline.errors import UnavailableError, UnfitServerError
 
-__all__ = [
-    "Redis",
-    "answering",
-    "check",
-    "connect",
-    "refuse_unfit",
-]  # the type of a client too, for those who only pass it on
+# The type of a client too, for those who only pass it on.
+__all__ = ["Redis", "answering", "check", "connect", "refuse_unfit"]
 
 MAX_CONNECTIONS = 32
 POOL_WAIT_S = 2.0

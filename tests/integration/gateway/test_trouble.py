@@ -4,12 +4,19 @@ import asyncio
 import os
 import signal
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from tests.integration.gateway.conftest import Troubled
-from tests.support.gateway import Api, a_gateway
+from tests.support.gateway import Api, Reply, a_gateway
 from tests.support.sale import SaleDriver
 from tests.support.stack import eventually
+
+
+def all_are_put_off(replies: Sequence[Reply], code: str) -> None:
+    """Each is a 503 of this code, and says when to come back."""
+    assert {(reply.status, reply.code) for reply in replies} == {(503, code)}
+    assert all(int(reply.headers["retry-after"]) >= 1 for reply in replies)
 
 
 async def test_a_frozen_redis_is_503_and_afterwards_everything_goes_on(troubled: Troubled) -> None:
@@ -26,8 +33,7 @@ async def test_a_frozen_redis_is_503_and_afterwards_everything_goes_on(troubled:
             api.admin("GET", f"/sales/{sale_id}"),
             api.admin("GET", f"/sales/{sale_id}/stats"),
         )
-        assert {(reply.status, reply.code) for reply in replies} == {(503, "unavailable")}
-        assert all(int(reply.headers["retry-after"]) >= 1 for reply in replies)
+        all_are_put_off(replies, "unavailable")
         seen = await api.call("GET", f"/sales/{sale_id}")  # what was seen before has grown too old by now
         assert (seen.status, seen.code) == (503, "unavailable")
         assert (await api.call("GET", "/livez", check=False)).status == 200
@@ -65,8 +71,7 @@ async def test_a_restarted_redis_halts_the_sale_and_everybody_reads_recovering(t
         await api.admin("POST", f"/sales/{sale_id}/open"),
         await api.admin("PUT", f"/sales/{sale_id}/items/seat/stock", {"stock": 1, "version": 1}),
     ]
-    assert {(reply.status, reply.code) for reply in replies} == {(503, "recovering")}
-    assert all(int(reply.headers["retry-after"]) >= 1 for reply in replies)
+    all_are_put_off(replies, "recovering")
     rows = (await api.admin("GET", "/sales")).json["sales"]
     assert [(row["sale_id"], row["state"]) for row in rows] == [(sale_id, "recovering")]
     assert (await api.call("GET", "/readyz", check=False)).status == 200
@@ -99,8 +104,7 @@ async def test_a_sale_that_redis_forgot_is_recovering_where_it_was_known(trouble
             await other.admin("POST", f"/sales/{sale_id}/pause"),
             await other.admin("PUT", f"/sales/{sale_id}/items/seat/stock", {"stock": 1, "version": 1}),
         ]
-        assert {(reply.status, reply.code) for reply in replies} == {(503, "recovering")}, "it cannot know yet"
-        assert all(int(reply.headers["retry-after"]) >= 1 for reply in replies)
+        all_are_put_off(replies, "recovering")  # it cannot know yet
 
 
 async def test_a_stored_key_cannot_be_checked_without_redis_and_the_first_one_can(troubled: Troubled) -> None:
