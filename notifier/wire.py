@@ -102,11 +102,15 @@ class TicketConnection(ServerConnection):
     def pause_writing(self) -> None:
         """Called by the transport: the client does not read as fast as we write."""
         super().pause_writing()
+        # Nor do we read what it says: each ping would make a pong, and nothing bounds how many could wait.
+        self.transport.pause_reading()
         self._slow = self.loop.call_later(self._door.slow_limit_s, self.shut, CloseCode.TOO_SLOW)
 
     def resume_writing(self) -> None:
         """Called by the transport: the client has read."""
         super().resume_writing()
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
         if self._slow is not None:
             self._slow.cancel()
             self._slow = None

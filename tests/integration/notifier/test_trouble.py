@@ -109,6 +109,38 @@ async def test_a_client_that_reads_late_gets_every_result_and_the_newest_progres
     await sale.remove()
 
 
+async def test_pings_of_a_client_that_never_reads_are_not_answered_without_end(redis: Redis, redis_url: str) -> None:
+    sale = await SaleDriver.opened(redis, 100)
+    [ticket_id] = await sale.join("anna")
+    ping = b"\x89\xfd" + bytes(4) + b"x" * 125
+    async with a_notifier(redis_url, **SLOW | {"slow_limit_s": 60}) as notifier:
+        url = notifier.at(sale.id, ticket_id)
+        sock = small_socket(url)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        socket_ = await connect(
+            url,
+            sock=sock,
+            subprotocols=[Subprotocol(SUBPROTOCOL), Subprotocol(token_of(sale.id, ticket_id))],
+            compression=None,
+            proxy=None,
+        )
+        await Listener(socket_).ticket("WAITING")
+        transport = socket_.transport
+        transport.pause_reading()
+        for _ in range(100):
+            transport.write(ping * 100)
+            await asyncio.sleep(0)
+        # A server that goes on answering takes all of them.
+        await eventually(lambda: notifier.count("fairline_frames_skipped_total") > 10)
+        assert transport.get_write_buffer_size() > 1_000_000
+        transport.resume_reading()
+        await eventually(lambda: transport.get_write_buffer_size() == 0)
+        await Listener(socket_).progress()
+        transport.abort()
+        await socket_.wait_closed()
+    await sale.remove()
+
+
 async def test_results_that_nobody_takes_are_bounded(redis: Redis, redis_url: str) -> None:
     sale = await SaleDriver.opened(redis, 100, message="x" * 500)
     [ticket_id] = await sale.join("anna")
