@@ -48,6 +48,18 @@ class Validator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     url: Url | None = None
     timeout_ms: TimeoutMs = 1_000
 
+    def fault(self) -> str | None:
+        """What no single field can say of itself, or nothing. A field that nobody would look at is a mistake."""
+        if self.kind == "http" and self.url is None:
+            return "validator.url: is required for kind http"
+        if self.kind != "http" and self.url is not None:
+            return f"validator.url: is asked by kind http alone, not by {self.kind}"
+        if self.kind != "simulated" and self.decline_share:
+            return f"validator.decline_share: is of kind simulated alone, not of {self.kind}"
+        if self.url is not None and not _names_a_host(self.url):
+            return "validator.url: must name a host, and a port from 1 to 65535 if any"
+        return None
+
 
 class SaleDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the operator decides of a sale. ``sale_id``, items and limit stay; pace, message and times may change."""
@@ -71,11 +83,7 @@ class SaleDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return "items: a sku is listed twice"
         if self.opens_at and self.ends_at and self.ends_at <= self.opens_at:
             return "ends_at: must be after opens_at"
-        if self.validator.kind == "http" and self.validator.url is None:
-            return "validator.url: is required for kind http"
-        if self.validator.url is not None and not _names_a_host(self.validator.url):
-            return "validator.url: must name a host, and a port from 1 to 65535 if any"
-        return None
+        return self.validator.fault()
 
 
 def _names_a_host(url: str) -> bool:
