@@ -82,7 +82,11 @@ class SaleDesk:
 
     async def create(self, definition: SaleDefinition) -> bool:
         """Whether it is new; an identical one there already is as good. Raises 409 ``sale_exists`` for another."""
-        word = await self._sales.create(check(definition))
+        check(definition)
+        over = definition.ends_at is not None and clock.to_ms(definition.ends_at) <= clock.now_ms()
+        if over and await self._sales.get(definition.sale_id) is None:  # it would end at once, for good
+            raise invalid("ends_at", "has passed already")
+        word = await self._sales.create(definition)
         if word == "CREATED":
             return True
         there = await self._sales.get(definition.sale_id)

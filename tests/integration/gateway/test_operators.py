@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from fairline import clock
 from fairline.states import State
 from gateway.problems import KINDS
 from tests.support.gateway import FIRST_KEY, Api, a_gateway, acknowledging
@@ -39,6 +41,19 @@ async def test_a_sale_is_created_once_and_read_back(api: Api) -> None:
         assert (reply.status, reply.code) == (409, "sale_exists")
     read = await api.admin("GET", f"/sales/{wanted['sale_id']}")
     assert {**read.json, "server_time": ""} == {**made.json, "server_time": ""}
+
+
+async def test_a_sale_that_would_end_at_once_is_not_made_and_one_that_is_over_is_still_the_same(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, late = a_sale(ends_at="2030-01-01T12:00:00Z"), a_sale(ends_at="2030-01-01T12:00:00Z")
+    assert (await api.admin("POST", "/sales", made)).status == 201
+    after = clock.to_ms(datetime(2030, 1, 1, 12, tzinfo=UTC))
+    monkeypatch.setattr(clock, "now_ms", lambda: after)
+    assert (await api.admin("POST", "/sales", made)).status == 200
+    reply = await api.admin("POST", "/sales", late)
+    assert (reply.status, reply.code, reply.json["field"]) == (400, "invalid_field", "ends_at")
+    assert (await api.admin("GET", f"/sales/{late['sale_id']}")).code == "unknown_sale"
 
 
 @pytest.mark.parametrize(
