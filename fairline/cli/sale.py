@@ -46,11 +46,11 @@ def create(
         limit: Units a buyer may have of one sku.
         rate: Tickets admitted a second; unlimited when left out.
         capacity: Tickets admitted at a time; unlimited when left out.
-        opens_at: RFC 3339, for example 2027-01-31T10:00:00+01:00.
-        ends_at: RFC 3339.
+        opens_at: When it opens by itself, in RFC 3339, for example 2027-01-31T10:00:00+01:00.
+        ends_at: When it ends by itself, for good.
         message: Shown to everybody who waits.
         when_sold_out: Whether the line is sent home when everything is sold.
-        validator: Who checks an admitted buyer.
+        validator: Who checks an admitted buyer; accept, nobody, when left out.
         decline_share: Share that the simulated validator declines, 0 to 1.
         validator_url: Endpoint of the http validator.
         asking: Where to ask, and how to print.
@@ -149,9 +149,8 @@ def stock(
     """
 
     async def change(operator: Operator) -> Any:
-        return await operator.stock(
-            sale_id, sku, stock=units, version=version or await _next_version(operator, sale_id, sku), reason=reason
-        )
+        of = await _next_version(operator, sale_id, sku) if version is None else version
+        return await operator.stock(sale_id, sku, stock=units, version=of, reason=reason)
 
     reply = asking.ask(change)
     if asking.json:
@@ -199,7 +198,7 @@ def _show_sale(reply: Reply[Sale], asking: Asking) -> None:
             ("ends at", found.ends_at),
             ("message", found.message),
             ("validator", found.validator.kind),
-            ("acknowledged", None if found.acknowledged else "not yet: Postgres does not know the last change"),
+            ("acknowledged", None if found.acknowledged else "not yet: the last change is on its way to Postgres"),
         ]
     )
     print()

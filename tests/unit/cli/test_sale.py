@@ -61,6 +61,7 @@ async def test_what_is_no_sale_is_refused_in_one_sentence_before_anything_is_sen
         (["--id", "spring", "--name", "x", "--item", "a"], "SKU=STOCK"),
         (["--id", "spring", "--name", "x", "--item", "a=1", "--item", "a=2"], "a sku is listed twice"),
         (["--id", "spring", "--name", "x", "--item", "a=1", "--rate", "0"], "rate_per_s"),
+        (["--id", "spring", "--name", "x", "--item", "a=1", "--validator-url", "http://shop/"], "kind http alone"),
         ([str(unknown)], "colour"),
         ([str(broken)], "not a sale in JSON"),
         ([str(tmp_path / "absent.json")], "cannot be read"),
@@ -123,6 +124,11 @@ async def test_stock_is_absolute_and_takes_the_next_version_by_itself(gateway: F
     path = "/admin/sales/spring/items/teapot/stock"
     assert gateway.last == ("PUT", path, {"stock": 9, "version": 8, "reason": ""})
     assert "9 units" in ran.out
+    asked = len(gateway.calls)
+    gateway.answers = [(200, done)]
+    assert (await fairline("stock", "spring", "teapot", "9", "--version", "0")).code == 0
+    assert gateway.last[2]["version"] == 0, "a version that was given is the gateway's to refuse"
+    assert len(gateway.calls) == asked + 1
     gateway.answers = [(200, SALE), (200, done | {"version": 4})]
     assert (await fairline("stock", "spring", "teapot", "9", "--json")).json["version"] == 4
     assert gateway.last == ("PUT", path, {"stock": 9, "version": 4, "reason": ""})
