@@ -13,7 +13,7 @@ PAGE: Final = 1_000
 ARCHIVED_PAGE: Final = 100  # sales, each with its whole definition
 MOST_BYTES: Final = 16 * 1024 * 1024  # of one answer; a page of tickets has some 300 kB
 TIMEOUT_S: Final = 10.0
-_OK, _UNKNOWN, _CONFLICT = 200, 404, 409
+_OK, _UNKNOWN, _CONFLICT, _AWAY = 200, 404, 409, 503
 
 T = TypeVar("T")
 
@@ -161,7 +161,8 @@ class Records:
                 if answer.status in {_UNKNOWN, _CONFLICT} and answer.content_type == "application/problem+json":
                     return None
                 if answer.status != _OK:
-                    raise UnavailableError(f"the order service answered {answer.status}")
+                    away = ": Postgres may be away" if answer.status == _AWAY else ""
+                    raise UnavailableError(f"the order service at {self._url} answered {answer.status}{away}")
                 body = bytearray()
                 async for part in answer.content.iter_chunked(65_536):
                     body += part

@@ -21,7 +21,7 @@ from cyclopts import Parameter
 from redis.exceptions import RedisError
 
 from fairline.cli import CliError
-from fairline.cli.client import running_stack
+from fairline.cli.client import from_environment, running_stack
 from fairline.cli.output import show_json
 from fairline.events import TOPICS
 from fairline.local.folder import DEFAULT
@@ -78,22 +78,25 @@ def check(
 
 
 def addresses(stack: Mapping[str, Any] | None, environ: Mapping[str, str]) -> dict[str, str]:
-    """Name -> where to ask; the empty text where that is not known."""
+    """Name -> where to ask; the empty text where that is not known. Raises ``CliError`` for a file not to be read."""
     if stack is not None:
         services = {**dict.fromkeys(_SERVICES, ""), **stack["internal_urls"]}
         servers = {name: stack[key] for name, key in _SERVER_KEYS.items()}
         return {**{name: url and f"{url}/readyz" for name, url in services.items()}, **servers}
-    gateway = environ.get("FAIRLINE_GATEWAY_URL", "").rstrip("/")
-    orders = environ.get("FAIRLINE_ORDER_SERVICE_URL", "").rstrip("/")
+
+    def said(name: str) -> str:
+        return from_environment(f"FAIRLINE_{name}", environ) or ""
+
+    gateway, orders = said("GATEWAY_URL").rstrip("/"), said("ORDER_SERVICE_URL").rstrip("/")
     return {
         "gateway": gateway and f"{gateway}/readyz",
         # Its health is on an internal port that buyers' addresses do not tell; that it answers at all is seen here.
-        "notifier": environ.get("FAIRLINE_NOTIFIER_URL", "").replace("ws", "http", 1),
+        "notifier": said("NOTIFIER_URL").replace("ws", "http", 1),
         "admission": "",
         "order_service": orders and f"{orders}/readyz",
-        "redis": environ.get("FAIRLINE_REDIS_URL", ""),
-        "kafka": environ.get("FAIRLINE_KAFKA", ""),
-        "postgres": environ.get("FAIRLINE_POSTGRES_DSN", ""),
+        "redis": said("REDIS_URL"),
+        "kafka": said("KAFKA"),
+        "postgres": said("POSTGRES_DSN"),
     }
 
 

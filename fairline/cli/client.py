@@ -170,7 +170,7 @@ def address(
             f"No stack runs in {data} and no gateway is named: start one with fairline up, or give --url "
             "or FAIRLINE_GATEWAY_URL."
         )
-    key = key or _from_environment("FAIRLINE_OPERATOR_KEY", environ)
+    key = key or from_environment("FAIRLINE_OPERATOR_KEY", environ)
     if key is None and stack is not None and stack["gateway_url"].rstrip("/") == url.rstrip("/"):
         key = stack["operator_key"]
     if not key:
@@ -189,7 +189,8 @@ def running_stack(data: Path) -> dict[str, Any] | None:
     return stack
 
 
-def _from_environment(name: str, environ: Mapping[str, str]) -> str | None:
+def from_environment(name: str, environ: Mapping[str, str]) -> str | None:
+    """The value of a setting, or of the file that ``NAME_FILE`` names, as services read it; raises ``CliError``."""
     if file := environ.get(f"{name}_FILE"):
         try:
             return Path(file).read_text().strip()
@@ -324,7 +325,8 @@ def _sentence(status: int, raw: bytes) -> str:
     except msgspec.DecodeError:
         return f"The gateway answered {status} without saying why."
     said = problem.detail or problem.title or f"The gateway answered {status}."
-    return f"{said} ({problem.code})" if problem.code else said
+    more = ": fairline check says which server is away." if problem.code == "unavailable" else ""
+    return f"{said} ({problem.code}){more}" if problem.code else said
 
 
 _ADMISSION_NEEDS: Final = ("FAIRLINE_REDIS_URL", "FAIRLINE_KAFKA", "FAIRLINE_ORDER_SERVICE_URL")
@@ -336,9 +338,12 @@ def _addresses_of_admission(data: Path, environ: Mapping[str, str]) -> dict[str,
     if stack is not None:
         values = (stack["redis_url"], stack["kafka"], stack["internal_urls"]["order_service"])
         return dict(zip(_ADMISSION_NEEDS, values, strict=True))
-    missing = [name for name in _ADMISSION_NEEDS if name not in environ]
+    missing = [name for name in _ADMISSION_NEEDS if name not in environ and f"{name}_FILE" not in environ]
     if missing:
-        raise CliError(f"No stack runs here, and the environment lacks {', '.join(missing)}.")
+        raise CliError(
+            f"No stack runs in {data}, and the environment lacks {', '.join(missing)}: start one with fairline up, "
+            "name its folder with --data, or set them."
+        )
     return {}
 
 

@@ -49,5 +49,7 @@ def recover(
         show_json(said)
         return
     found: dict[str, Any] = msgspec.json.decode(said)
+    found["halted"] = "yes" if found["halted"] else "no"
+    found["free"] = ", ".join(f"{sku} {units}" for sku, units in found["free"].items())
     show_pairs([(label, found[name]) for name, label in _SAID.items()])
     print(f"{sale_id} is rebuilt." if yes else "Nothing was changed; --yes does it.")

@@ -46,7 +46,7 @@ def verify(
     parts = addresses(running_stack(data), os.environ)
     if missing := [name for name in ("redis", "kafka", "postgres") if not parts.get(name)]:
         _give_up(
-            f"No stack runs in {data} and the environment does not say where {' and '.join(missing)} is: start one "
+            f"No stack runs in {data} and the environment does not say where {', '.join(missing)} are: start one "
             "with fairline up, or set FAIRLINE_REDIS_URL, FAIRLINE_KAFKA and FAIRLINE_POSTGRES_DSN."
         )
     try:
@@ -56,8 +56,10 @@ def verify(
         )
         if keep is not None:
             save(finals, keep)
-    except (HistoryError, FinalsError, OSError) as error:
+    except (HistoryError, FinalsError) as error:
         _give_up(str(error))
+    except OSError as error:
+        _give_up(f"{error.filename} cannot be opened: {error.strerror}." if error.filename else str(error))
     if heard is not None and heard.sale_id != sale_id:
         _give_up(f"This is the history of {heard.sale_id}, not of {sale_id}.")
     findings = check(heard, finals)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from fairline.cli import CliError
 from fairline.cli.check import addresses
 from tests.support.commands import fairline
 from tests.support.fake_sale import serving
@@ -37,6 +38,13 @@ def test_the_parts_of_a_stack_are_all_its_copies_and_servers() -> None:
         "kafka": "k:1",
         "postgres": "postgresql://p",
     }
+
+
+def test_an_address_may_come_from_a_file_as_services_take_it(tmp_path: Path) -> None:
+    (tmp_path / "dsn").write_text("postgresql://p:secret@db/x\n")
+    assert addresses(None, {"FAIRLINE_POSTGRES_DSN_FILE": str(tmp_path / "dsn")})["postgres"].endswith("@db/x")
+    with pytest.raises(CliError, match="absent cannot be read"):
+        addresses(None, {"FAIRLINE_POSTGRES_DSN_FILE": str(tmp_path / "absent")})
 
 
 def test_without_a_stack_the_environment_is_asked() -> None:

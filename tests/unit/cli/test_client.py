@@ -59,6 +59,7 @@ def test_a_stack_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     [
         (404, {"code": "unknown_sale", "detail": "There is no such sale."}, "There is no such sale. (unknown_sale)\n"),
         (403, {"code": "not_allowed", "title": "Not allowed"}, "Not allowed (not_allowed)\n"),
+        (503, {"code": "unavailable", "detail": "No answer."}, "No answer. (unavailable): fairline check says which"),
         (500, ["what"], "The gateway answered 500 without saying why.\n"),
         (200, {"something": "else"}, "gave an answer that is none of a Fairline gateway"),
     ],

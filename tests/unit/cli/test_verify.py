@@ -18,7 +18,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 async def test_with_no_servers_to_read_the_sentence_says_what_to_do() -> None:
     ran = await fairline("verify", "spring")
     assert ran.code == 2
-    assert "redis and kafka and postgres" in ran.err
+    assert "redis, kafka, postgres" in ran.err
     assert "fairline up" in ran.err
 
 
@@ -38,6 +38,14 @@ async def test_a_wrong_address_is_not_taken_for_a_violation(monkeypatch: pytest.
     assert ran.code == 2
     assert "cannot be understood" in ran.err
     assert "redis://" in ran.err
+
+
+async def test_a_history_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REDIS_URL", "KAFKA", "POSTGRES_DSN"):
+        monkeypatch.setenv(f"FAIRLINE_{name}", "nowhere:1")
+    ran = await fairline("verify", "spring", "--history", "absent.jsonl")
+    assert ran.code == 2
+    assert ran.err == "absent.jsonl cannot be opened: No such file or directory.\n"
 
 
 async def test_a_history_that_cannot_be_read_says_which_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
