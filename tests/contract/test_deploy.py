@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
+from admission.settings import AdmissionSettings
+from fairline.cli.check import addresses
+from fairline.cli.client import address
 from fairline.events import TOPICS
 from fairline.runtime.settings import SettingsError, load
 from fairline.tokens import TokenKeys
@@ -79,6 +82,10 @@ def test_every_service_would_start_with_what_compose_gives_it(whole: Compose, se
         (lambda w: without(w, "services", "gateway", "environment", "FAIRLINE_REDIS_URL"), "is required"),
         (lambda w: without(w, "services", "notifier", "environment", "FAIRLINE_TOKEN_KEYS_FILE"), "is required"),
         (lambda w: changed(w, "k:x", "services", "notifier", "environment", "FAIRLINE_TOKEN_KEYS"), "given twice"),
+        (
+            lambda w: changed(w, "1", "services", "cli", "environment", "FAIRLINE_PORT"),
+            "cli: FAIRLINE_PORT does nothing",
+        ),
         (lambda w: changed(w, [], "services", "order_service", "secrets"), "read and not granted"),
         (lambda w: without(w, "secrets", "operator_key"), "there is no secret operator_key"),
         (lambda w: changed(w, "8089", "services", "gateway", "environment", "FAIRLINE_PORT"), "publishes [8080]"),
@@ -150,7 +157,7 @@ def test_services_wait_for_the_jobs_that_prepare_their_servers(whole: Compose) -
 
 
 def test_services_have_no_more_rights_than_they_need(whole: Compose) -> None:
-    for name in (*SETTINGS, "topics", "migrations"):
+    for name in (*SETTINGS, "topics", "migrations", "cli"):
         service = whole["services"][name]
         assert service["user"] not in {"", "root", "0", "0:0"}, name
         assert service["read_only"], name
@@ -186,6 +193,23 @@ def test_the_topics_job_asks_for_options_that_the_command_has(whole: Compose) ->
     assert options
     assert [option for option in options if option not in shown.stdout] == []
     assert TOPICS
+
+
+def test_the_command_line_is_given_every_part_of_the_deployment_and_is_not_started_by_itself(
+    whole: Compose, secrets: Path
+) -> None:
+    cli = whole["services"]["cli"]
+    env = deployment.environment(cli, secrets)
+    parts = addresses(None, env)
+    assert [name for name, where in parts.items() if not where] == ["admission"], "its copies are for --also"
+    assert (parts["gateway"], parts["notifier"]) == ("http://gateway:8080/readyz", "http://notifier:8081")
+    assert address(environ=env).key == (secrets / "operator_key").read_text().strip()
+    load(AdmissionSettings, env)  # what `fairline reconcile` and `recover` start
+    assert cli["entrypoint"] == ["fairline"]
+    assert cli["networks"] == ["servers"]
+    assert cli["profiles"], "without one it would be started with the services"
+    scripts = (ROOT / "pyproject.toml").read_text().partition("[project.scripts]")[2]
+    assert scripts.lstrip().startswith("fairline = ")
 
 
 # make-secrets

@@ -33,7 +33,14 @@ SETTINGS: Final = {
 SERVERS: Final = ("valkey", "kafka", "postgres")
 _PUBLISHED: Final = frozenset({"gateway", "notifier"})
 _SECRETS_AT: Final = "/run/secrets/"
-_READ_BY_JOBS: Final = {"topics": {"FAIRLINE_KAFKA"}, "migrations": {"FAIRLINE_POSTGRES_DSN"}}
+_READ_BY_JOBS: Final = {
+    "topics": {"FAIRLINE_KAFKA"},
+    "migrations": {"FAIRLINE_POSTGRES_DSN"},
+    "cli": {
+        *("FAIRLINE_REDIS_URL", "FAIRLINE_KAFKA", "FAIRLINE_POSTGRES_DSN", "FAIRLINE_ORDER_SERVICE_URL"),
+        *("FAIRLINE_GATEWAY_URL", "FAIRLINE_NOTIFIER_URL", "FAIRLINE_OPERATOR_KEY"),
+    },
+}
 _NOT_CONNECTIONS: Final = 256  # files a process has open besides those of clients
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _VARIABLE: Final = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
@@ -85,8 +92,8 @@ def changed(whole: Compose, value: Any, *path: str) -> Compose:
 def faults(whole: Compose, secrets: Path) -> list[str]:
     """Everything that would keep this deployment from working, one line each; ``secrets`` are real files."""
     found = [*_of_secrets(whole, secrets), *_of_images(whole), *_of_commands(whole), *_of_publishing(whole)]
-    for job in ("topics", "migrations"):
-        found += _unused(whole, job, _READ_BY_JOBS[job])
+    for job, read in _READ_BY_JOBS.items():
+        found += _unused(whole, job, read)
     for name in SETTINGS:
         if name in whole["services"]:
             found += _of_service(whole, name, secrets)
@@ -149,7 +156,7 @@ def _of_images(whole: Compose) -> Iterator[str]:
 
 def _of_commands(whole: Compose) -> Iterator[str]:
     for name, service in whole["services"].items():
-        if name in SERVERS:
+        if name in {*SERVERS, "cli"}:
             continue
         python, option, module = service["command"][:3]
         runs = f"{module}.__main__" if name in SETTINGS else module
@@ -180,7 +187,7 @@ def _of_publishing(whole: Compose) -> Iterator[str]:
 def _of_service(whole: Compose, name: str, secrets: Path) -> Iterator[str]:
     service = whole["services"][name]
     try:
-        settings: Any = load(settings_of(name), _environment(service, secrets))
+        settings: Any = load(settings_of(name), environment(service, secrets))
     except SettingsError as error:
         yield from (f"{name}: {line}" for line in str(error).splitlines())
         return
@@ -229,7 +236,7 @@ def _of_addresses(whole: Compose, secrets: Path) -> Iterator[str]:
         if env.get("FAIRLINE_KAFKA", kafka) != kafka:
             yield f"{name}: FAIRLINE_KAFKA={env['FAIRLINE_KAFKA']!r} is not where Kafka says it is ({kafka})"
         if "FAIRLINE_POSTGRES_DSN_FILE" in env:
-            dsn = urlsplit(load(PostgresSettings, _environment(service, secrets)).postgres_dsn.get_secret_value())
+            dsn = urlsplit(load(PostgresSettings, environment(service, secrets)).postgres_dsn.get_secret_value())
             said = (dsn.hostname, dsn.port, dsn.username, dsn.path)
             if said != ("postgres", 5432, database["POSTGRES_USER"], f"/{database['POSTGRES_DB']}"):
                 yield f"{name}: its DSN is not of the database that compose makes"
@@ -237,7 +244,7 @@ def _of_addresses(whole: Compose, secrets: Path) -> Iterator[str]:
                 yield f"{name}: its DSN has another password than Postgres"
 
 
-def _environment(service: Compose, secrets: Path) -> dict[str, str]:
+def environment(service: Compose, secrets: Path) -> dict[str, str]:
     """What the process would see, with the secrets where they are here."""
     env: dict[str, str] = service.get("environment", {})
     return {
