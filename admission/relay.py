@@ -65,6 +65,7 @@ class Relay:
         done = [entry for (entry, _), ok in zip(entries, acknowledged, strict=True) if ok]
         self._fit(len(facts), len(done))
         if not done:
+            await self.release()  # another copy may reach the Kafka that this one does not
             raise UnavailableError(f"Kafka acknowledged none of {len(facts)} facts")
         with answering():
             await self._redis.xdel(self._keys.outbox, *done)

@@ -145,6 +145,20 @@ async def test_one_relay_works_at_a_time_and_hands_over_when_it_stops(
     assert await other.run_once() == 2
 
 
+async def test_4_a_copy_that_does_not_reach_kafka_leaves_the_outbox_to_one_that_does(
+    new_sale: NewSale, relay_of: Callable[..., Relay], broker: Broker
+) -> None:
+    sale, ids = await _with_orders(new_sale, 6)
+    cut_off, well = relay_of(sale), relay_of(sale)
+    for _ in range(2):  # each time it comes first
+        broker.acknowledges = lambda *_: False
+        with pytest.raises(UnavailableError):
+            await cut_off.run_once()
+    broker.acknowledges = lambda *_: True
+    assert await well.run_once() == 6
+    assert broker.orders == ids * 3
+
+
 async def test_o1_two_relays_that_both_think_it_is_theirs_lose_nothing(
     new_sale: NewSale, relay_of: Callable[..., Relay], broker: Broker, redis: Redis
 ) -> None:
