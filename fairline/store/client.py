@@ -5,6 +5,7 @@ too, so one slow join would run eleven times. Retries are ours, with the same re
 protocol raises on idle connections that the server closed.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -29,8 +30,8 @@ __all__ = ["Redis", "answering", "check", "connect", "refuse_unfit"]
 MAX_CONNECTIONS = 32
 POOL_WAIT_S = 2.0
 # What a Redis says that takes no writes now: a full disk, too few replicas (D6), a script of somebody else. Nothing was
-# changed then: a script meets these at its first write.
-_NOT_NOW: Final = ("MISCONF", "NOREPLICAS", "BUSY")
+# changed then: a script meets these at its first write. Of a pipeline the client puts the command before the words.
+_NOT_NOW: Final = re.compile(r"(?:^|of pipeline caused error: \(['\"])(?:MISCONF|NOREPLICAS|BUSY) ")
 
 
 def connect(url: str, *, name: str, timeout_s: float = 2.0, max_connections: int = MAX_CONNECTIONS) -> Redis:
@@ -80,6 +81,6 @@ def answering() -> Iterator[None]:
     except (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError, ClusterDownError, OSError) as error:
         raise UnavailableError(f"Redis does not answer: {error}") from error
     except ResponseError as error:
-        if str(error).startswith(_NOT_NOW):
+        if _NOT_NOW.search(str(error)):
             raise UnavailableError(f"Redis takes nothing now: {error}") from error
         raise

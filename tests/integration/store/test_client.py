@@ -1,14 +1,20 @@
-"""Nothing starts on a Redis that may throw tickets away (L7), nor with token keys that cannot sign."""
+"""Nothing starts on a Redis that may throw tickets away (L7), nor with token keys that cannot sign.
+
+And what a Redis says that takes nothing now is an outage, not a fault.
+"""
 
 import asyncio
 import os
 import sys
+from typing import Any
 
 import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from fairline.errors import UnavailableError, UnfitServerError
-from fairline.store.client import check, connect, refuse_unfit
-from tests.support.stack import servers
+from fairline.store.client import answering, check, connect, refuse_unfit
+from tests.support.stack import eventually, servers
 
 SECRET = "0123456789abcdef" * 2
 
@@ -64,6 +70,34 @@ async def test_a_redis_that_is_away_is_no_reason_not_to_start() -> None:
             await check(redis)
     finally:
         await redis.aclose()
+
+
+async def is_busy(redis: Redis) -> bool:
+    try:
+        with answering():
+            await redis.exists("a")
+    except UnavailableError as error:
+        return "BUSY" in str(error)
+    return False
+
+
+async def test_a_redis_that_runs_a_script_of_somebody_else_is_an_outage_to_a_pipeline_too() -> None:
+    async with servers("redis") as running:
+        redis, other = (connect(running.redis_url, name="test", timeout_s=20) for _ in range(2))
+        raw: Any = redis  # its stubs take a pipeline's calls for calls that are awaited
+        await redis.config_set("busy-reply-threshold", 20)
+        endless = asyncio.ensure_future(other.eval("while true do end", 0))
+        try:
+            await eventually(lambda: is_busy(redis))
+            for transaction in (False, True):
+                with pytest.raises(UnavailableError, match="BUSY"), answering():
+                    await raw.pipeline(transaction=transaction).exists("a").execute()
+        finally:
+            await redis.script_kill()
+            with pytest.raises(ResponseError, match="killed"):
+                await endless
+            await redis.aclose()
+            await other.aclose()
 
 
 @pytest.mark.parametrize("service", ["gateway", "notifier"])
