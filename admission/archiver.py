@@ -63,15 +63,23 @@ class Archiver:
             await relay.release()
 
     async def run_once(self) -> int:
-        """A step for each sale that may be due; how many steps were made."""
+        """A step for each sale that may be due; how many steps were made.
+
+        Raises ``UnavailableError`` where one could not be made, after those of the other sales.
+        """
         registered = await self._room.sale_ids()
         for known in (self._due_at, self._at_work):
             for sale_id in set(known) - set(registered):
                 del known[sale_id]
-        steps = 0
+        steps, failed = 0, None
         for sale_id in registered:
             if time.monotonic() >= self._due_at.get(sale_id, 0.0):
-                steps += await self._step(sale_id)
+                try:
+                    steps += await self._step(sale_id)
+                except UnavailableError as error:
+                    failed = error
+        if failed is not None:
+            raise failed
         return steps
 
     async def _step(self, sale_id: str) -> int:

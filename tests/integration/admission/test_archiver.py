@@ -151,6 +151,20 @@ async def test_whatever_breaks_off_is_taken_up_again_and_no_ticket_is_forgotten_
     assert house.kept.keys() == tickets
 
 
+async def test_a_sale_whose_tickets_kafka_does_not_take_holds_up_no_other(
+    new_sale: NewSale, buyers: Callable[[int], list[str]], house: House
+) -> None:
+    sick, well = sorted([await closed_long_ago(new_sale, buyers, 2) for _ in range(2)], key=lambda sale: sale.id)
+    house.broker.acknowledges = lambda _, fact: fact.sale_id == well.id
+    one = house.archiver()
+    while await registered(well):
+        with pytest.raises(UnavailableError, match="none of 1 facts"):
+            await one.run_once()
+        await house.postgres(well)
+    assert await registered(sick)
+    assert await sick.redis.hlen(sick.keys.tickets) == 2
+
+
 async def test_two_archivers_at_once_send_each_ticket_once(
     new_sale: NewSale, buyers: Callable[[int], list[str]], house: House
 ) -> None:
