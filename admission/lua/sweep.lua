@@ -9,7 +9,7 @@ KEYS  1 meta       hash  the sale
       6* line      zset  one for each sku
       7* returned  zset  one for each sku
       8* parked    zset  one for each sku
-ARGV  1 most   int, tickets a sku and call
+ARGV  1 most   int, tickets a call, of all skus together
       2 skus   packed list, in the order of the repeated keys
       3 moved  channel of moved tickets
 Returns {DONE, swept}
@@ -27,9 +27,10 @@ for at, sku in ipairs(skus) do
   local line, returned = KEYS[5 + at], KEYS[5 + #skus + at]
   local high, target_high = numbers(keys.items, sku, 'high', 'target')
   local admitted, reserved = numbers(keys.counts, sku, 'ADMITTED', 'RESERVED')
-  if outlook(free_units(keys.items, sku, returned), admitted, reserved, target_high > high) == 'sold_out' then
-    unpark(line, KEYS[5 + #skus + #skus + at], most)
-    for _, id in ipairs(redis.call('ZREVRANGE', line, 0, most - 1)) do
+  local last = most - swept
+  if last > 0 and outlook(free_units(keys.items, sku, returned), admitted, reserved, target_high > high) == 'sold_out' then
+    unpark(line, KEYS[5 + #skus + #skus + at], last)
+    for _, id in ipairs(redis.call('ZREVRANGE', line, 0, last - 1)) do
       local ticket = load(keys.tickets, id)
       if ticket[F.back] == 1 then add(keys.items, sku .. ':back', -ticket[F.quantity]) end
       redis.call('ZREM', line, id)

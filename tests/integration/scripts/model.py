@@ -244,7 +244,7 @@ class Model:
         swept = 0
         for sku in self.items:
             if self.state in {"open", "paused"} and self.outlook(sku) == "sold_out":
-                for ticket in self.line(sku)[::-1][:most]:
+                for ticket in self.line(sku)[::-1][: most - swept]:
                     ticket.move(Event.SELL_OUT)
                     swept += 1
         return swept

@@ -49,6 +49,15 @@ async def test_e3_each_sku_is_swept_by_itself(new_sale: NewSale) -> None:
     assert await sale.states(*late, *sale_line) == ["SOLD_OUT", "SOLD_OUT", "WAITING"]
 
 
+async def test_e3_one_call_sweeps_no_more_than_asked_for_however_many_skus_are_sold(new_sale: NewSale) -> None:
+    sale = await new_sale({"chair": 1, "table": 1, "lamp": 1})
+    for sku in sale.skus:
+        await sale.join("ada", "bob", sku=sku)
+        await sale.set_stock(0, version=1, sku=sku)
+    assert [await sale.sweep(4) for _ in range(3)] == [4, 2, 0]
+    assert [await sale.count("SOLD_OUT", sku) for sku in sale.skus] == [2, 2, 2]
+
+
 async def test_e2_a_kept_line_is_never_swept(new_sale: NewSale) -> None:
     sale = await new_sale(0, when_sold_out="keep_line")
     ids = await sale.join("ada")
