@@ -54,7 +54,7 @@ class Controller:
         self._handling: set[asyncio.Task[None]] = set()
 
     async def run_once(self, check: Check, lease_ms: int) -> int:
-        """Admit one batch and start to decide about it; how many tickets.
+        """Admit one batch and start to decide about it; how many tickets left the line.
 
         Where no more may be under decision it waits a tick for one that ends, and returns how many there are.
         """
@@ -80,10 +80,10 @@ class Controller:
         if reply.word == "NOT_OPEN":
             self._resting_until = time.monotonic() + NOT_OPEN_REST_S
         if not reply.tickets:
-            return 0
+            return reply.passed
         self._metrics.admitted.labels(self._stock.sale_id).inc(len(reply.tickets))
         self._start(lease, reply.tickets, check)
-        return len(reply.tickets)
+        return len(reply.tickets) + reply.passed
 
     def _judge(self, reply: AdmitReply) -> None:
         """How fast the next call may admit, by what this one found unsettled (``admission.backlog``)."""

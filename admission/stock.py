@@ -38,6 +38,7 @@ class AdmitReply(msgspec.Struct, array_like=True):
     tickets: list[Admitted]
     in_flight: int
     backlog: Backlog = Backlog()
+    passed: int = 0  # others that left the line: nothing can be left for them (Q1), or they are not there (D3)
 
 
 class WordsReply(msgspec.Struct, array_like=True):

@@ -25,8 +25,8 @@ ARGV  1 lease         text, random, made by the caller
       8 because       text, why that is less than 1
       9 orders_limit  int, tickets without a verdict; of it, too, only the share
       10 stragglers    int, orders that may be older than the age that is told
-Returns {outcome, [[ticket_id, sku, buyer, quantity, arrival, tries], ...], in_flight, [outbox, orders, age_ms]}
-      ADMITTED     these are leased to the caller for lease_ms; may be none
+Returns {outcome, [[ticket_id, sku, buyer, quantity, arrival, tries], ...], in_flight, [outbox, orders, age_ms], passed}
+      ADMITTED     these are leased to the caller for lease_ms; may be none; passed: so many were declined or parked
       NOT_OPEN     the sale admits nobody now
       OUTBOX_FULL  nobody is admitted until the relay has caught up
       ORDERS_FULL  nobody is admitted until some orders have their verdict
@@ -179,4 +179,4 @@ if rate then
 end
 write_counts()
 publish(channel)
-return answer('ADMITTED', out, in_flight + #out, backlog)
+return answer('ADMITTED', out, in_flight + #out, backlog, others)

@@ -14,6 +14,7 @@ from fairline.errors import FencedError, UnavailableError
 from fairline.runtime.metrics import Metrics
 from tests.integration.admission.conftest import NewSale
 from tests.support.admission import UnsteadyRedis, admission_settings, until
+from tests.support.rebuilt import rebuilt
 from tests.support.sale import SaleDriver
 
 LEASE_MS = 10_000
@@ -116,6 +117,21 @@ async def test_l1_two_leases_are_never_the_same(new_sale: NewSale, controller_of
         assert await controller.run_once(Accept(), LEASE_MS) == 1
         await controller.drain()
     assert len({(await sale.record(each)).lease for each in ids}) == 2
+
+
+async def test_who_is_not_there_or_can_get_nothing_makes_nobody_wait_for_the_next_tick(
+    new_sale: NewSale, controller_of: Callable[..., Controller]
+) -> None:
+    sale = await new_sale(1, per_buyer_limit=2)
+    absent = await sale.join("ada", "bob", "cy")
+    await rebuilt(sale)
+    await sale.join("dee", "eve", "fay", quantity=2)
+    [last] = await sale.join("gus")
+    controller = controller_of(sale, batch=2)
+    moved = [await controller.run_once(Accept(), LEASE_MS) for _ in range(5)]
+    await controller.drain()
+    assert moved == [2, 2, 2, 1, 0], "while it moves anybody it does not rest (D3, Q1)"
+    assert await sale.states(*absent, last) == ["WAITING"] * 3 + ["RESERVED"]
 
 
 @pytest.mark.parametrize("script", ["reserve", "decline", "give_back"])
