@@ -27,7 +27,10 @@ local now, orders, changes = now_ms(), 0, 0
 local room = math.min(most, outbox_limit - redis.call('XLEN', keys.outbox))
 if room <= 0 then return answer('DONE', 0, 0) end -- what is not sent yet need not be sent again
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', keys.reserved, '-inf', now, 'LIMIT', 0, room)) do
+-- A clock that went back must not silence anything until it has caught up: nobody waits for longer than longest_ms.
+local due = redis.call('ZRANGEBYSCORE', keys.reserved, '-inf', now, 'LIMIT', 0, room)
+if #due == 0 then due = redis.call('ZRANGEBYSCORE', keys.reserved, now + longest_ms + 1, '+inf', 'LIMIT', 0, room) end
+for _, id in ipairs(due) do
   local ticket = load(keys.tickets, id)
   ticket[F.sends] = ticket[F.sends] + 1
   redis.call('HSET', keys.tickets, id, cmsgpack.pack(ticket))
@@ -35,7 +38,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', keys.reserved, '-inf', now, 'LIM
   post_order(keys.outbox, meta[1], tonumber(meta[2]), id, ticket)
   orders = orders + 1
 end
-if tonumber(meta[4]) < tonumber(meta[3]) and tonumber(meta[5]) + redrive_ms <= now then
+local posted_ms = tonumber(meta[5])
+if tonumber(meta[4]) < tonumber(meta[3]) and (now < posted_ms or posted_ms + redrive_ms <= now) then
   post_sale(keys, skus, slice(5, #skus), 'again', '', now, tonumber(meta[3]))
   changes = 1
 end

@@ -71,6 +71,19 @@ async def test_o3_an_order_sent_a_thousand_times_still_waits_the_longest(new_sal
     assert 290_000 < due_ms - seconds * 1000 < 310_000
 
 
+async def test_o3_a_clock_that_went_back_holds_up_neither_an_order_nor_a_change(new_sale: NewSale) -> None:
+    sale = await new_sale(1)
+    [ada] = await sale.reserved("ada")
+    await sale.patch(message="hear me")
+    assert await sale.redrive(redrive_ms=60_000) == (0, 0), "neither is due"
+    seconds, _ = await sale.redis.time()
+    an_hour_ahead_ms = (seconds + 3600) * 1000  # as they were written by the clock of before
+    await sale.redis.zadd(sale.keys.reserved, {ada: an_hour_ahead_ms})
+    await sale.redis.hset(sale.keys.meta, "posted_ms", an_hour_ahead_ms)
+    assert await sale.redrive(redrive_ms=60_000) == (1, 1)
+    assert await sale.redrive(redrive_ms=60_000) == (0, 0), "both wait by the clock of now"
+
+
 async def test_o1_no_more_than_asked_for_and_than_the_outbox_holds(new_sale: NewSale) -> None:
     sale = await new_sale(5)
     ids = await sale.reserved("ada", "bob", "cy", "dee", "eve")
