@@ -52,6 +52,8 @@ for at, sku in ipairs(skus) do
 end
 write_counts()
 publish(channel)
+-- Postgres was told too early: somebody has come back since with the token of a lost ticket (D4).
+if declined > 0 and meta[6] then redis.call('HDEL', keys.meta, 'closing') end
 if under_way == 0 and redis.call('XLEN', keys.outbox) == 0 and meta[4] == meta[5] then
   if not meta[6] then
     redis.call('HSET', keys.meta, 'closing', 'closed')

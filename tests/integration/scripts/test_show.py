@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from fairline.events import SaleCounted
 from fairline.ids import new_ticket_id
 from fairline.store.tickets import ARRIVALS_AN_EPOCH, UNSEEN, Shown, Ticket
 from tests.integration.scripts.conftest import NewSale
@@ -98,6 +99,26 @@ async def test_d4_of_a_closed_sale_nothing_comes_back(new_sale: NewSale) -> None
     await rebuilt(sale, ada.ticket_id, found=0)
     await sale.raw.hset(sale.keys.meta, "state", "closed")
     assert await show(sale, ada) is None
+
+
+async def test_e4_who_comes_back_while_a_sale_closes_is_among_the_last_counts(new_sale: NewSale) -> None:
+    sale = await new_sale(5)
+    [ada] = await joined(sale, "ada")
+    await rebuilt(sale, ada.ticket_id, found=0)
+    await sale.change("end")
+    await sale.acknowledge(epoch=1)
+    await sale.relay()
+    assert await sale.close() == ("ENDED", 0), "Postgres is told that it is closed"
+    assert await show(sale, ada) is not None
+    await sale.relay()
+    await sale.acknowledge(epoch=1)
+    assert await sale.close() == ("ENDED", 1)
+    await sale.relay()
+    assert await sale.close() == ("ENDED", 0), "and is told again"
+    counted = [fact.counts for fact in await sale.relay() if isinstance(fact, SaleCounted)]
+    assert [counts["seat:DECLINED"] for counts in counted] == [1]
+    await sale.acknowledge(epoch=1)
+    assert await sale.close() == ("CLOSED", 0)
 
 
 async def test_d4_the_live_ticket_takes_the_smaller_arrival_and_answers_for_both(new_sale: NewSale) -> None:
