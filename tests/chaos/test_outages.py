@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -87,11 +88,12 @@ async def lacks(stack: FullStack, process: str, name: str) -> bool:
 async def test_a_frozen_redis_is_told_at_once_and_all_goes_on_when_it_is_back(
     stack: FullStack, queue: Scenario
 ) -> None:
+    queue = replace(queue, rate_per_s=8.0)
     async with Scene(stack, queue, over_s=OVER_S) as scene:
         await scene.confirmed(10)
         held = max(scene.crowd.log.tickets.values(), key=lambda held: held.arrival)
         async with Listener.to(held.ws_url, held.token) as listener:
-            await listener.ticket(State.WAITING)  # and a second away from its turn
+            await listener.ticket(State.WAITING)  # and ten seconds away from its end, for a machine that is busy
             began = time.monotonic()
             kill(stack, "redis", number=signal.SIGSTOP)
             for said in await asyncio.gather(
