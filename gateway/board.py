@@ -26,7 +26,9 @@ V = TypeVar("V")
 
 UNKNOWN_S: Final = 0.25  # a sale created elsewhere is served this much later at most
 MOST_UNKNOWN: Final = 10_000
-MOST_ASKING: Final = 64  # sales asked for at a time; random ids must not use up the connections
+# Sales never seen here that are asked for at a time: random ids must not use up the connections, and keep no buyer of a
+# sale that is known from being answered.
+MOST_STRANGERS: Final = 16
 
 _SALE_ID: Final = re.compile(get_args(ids.SaleId)[1].pattern)
 
@@ -134,6 +136,7 @@ class Board:
         self._seen: OrderedDict[str, Seen] = OrderedDict()
         self._unknown: OrderedDict[str, float] = OrderedDict()
         self._asking: dict[str, asyncio.Task[Seen | None]] = {}
+        self._strangers: set[str] = set()  # those of them that were not known when they were asked for
 
     def fresh(self, sale_id: str) -> Seen | None:
         """The sale if it is on the board and young enough; costs nothing."""
@@ -147,7 +150,8 @@ class Board:
     async def sale(self, sale_id: str) -> Seen | None:
         """The sale, at most a frame old; nothing for one that Redis does not know.
 
-        Raises ``FencedError``, ``UnavailableError``, or ``OverloadedError`` when too many sales are being asked for.
+        Raises ``FencedError``, ``UnavailableError``, or ``OverloadedError`` for a sale never seen here when too many of
+        those are being asked for.
         """
         seen = self.fresh(sale_id)
         if seen is not None:
@@ -159,8 +163,10 @@ class Board:
             return None
         task = self._asking.get(sale_id)
         if task is None:
-            if len(self._asking) >= MOST_ASKING:
-                raise OverloadedError
+            if not self.knows(sale_id):
+                if len(self._strangers) >= MOST_STRANGERS:
+                    raise OverloadedError
+                self._strangers.add(sale_id)
             task = asyncio.create_task(self._ask(sale_id), name=f"look at {sale_id}")
             self._asking[sale_id] = task
             task.add_done_callback(_heard)
@@ -180,6 +186,7 @@ class Board:
             return seen
         finally:
             del self._asking[sale_id]
+            self._strangers.discard(sale_id)
 
 
 def _keep(into: OrderedDict[str, V], name: str, value: V, most: int) -> None:
