@@ -27,10 +27,10 @@ _PARTY: Final = "party"
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CALL: Final = re.compile(rb"(GET|POST|DELETE) /sales/([a-z0-9-]{1,64})[^ ]* HTTP/1\.1\r\n")
 _END: Final = b"\r\n\r\n"
-_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d{1,6})\r\n")
+_LENGTH: Final = re.compile(rb"\ncontent-length: *(\d{1,6})\r\n")
 _SAID_ID: Final = re.compile(rb"\r\nx-request-id: *([A-Za-z0-9._-]{1,64})\r\n", re.IGNORECASE)
 # Whoever sends one of these needs more than the ready answer.
-_SPECIAL: Final = re.compile(rb"\r\n(?:transfer-encoding|expect|connection|upgrade):")
+_SPECIAL: Final = re.compile(rb"\n(?:transfer-encoding|expect|connection|upgrade)")
 
 
 class Door:
@@ -79,7 +79,9 @@ class Door:
         if end < 0 or _SPECIAL.search(head) or (self._shared and b"\r\norigin:" in head):
             return None
         length = _LENGTH.search(head)
-        if end + len(_END) + (int(length[1]) if length else 0) != len(data):
+        # A length that is spelled otherwise is for the parser, or the body to come would be taken for a request.
+        plain = head.count(b"content-length") == (length is not None)
+        if not plain or end + len(_END) + (int(length[1]) if length else 0) != len(data):
             return None
         self._shed.inc()
         self._requests[call[1]].inc()

@@ -82,6 +82,25 @@ def test_what_is_not_exactly_one_plain_call_is_left_to_be_parsed(data: bytes) ->
     assert a_full_door().refusal(data) is None
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"Content-Length: 1000000",
+        b"Content-Length:\t2",
+        b"Content-Length: 2 ",
+        b"Content-Length: 2 , 2",
+        b"Content-Length: 0\r\nContent-Length: 2",
+        b"x: y\nContent-Length: 2",
+        b"Content-Length : 2",
+        b"Transfer-Encoding : chunked",
+        b"x: y\nTransfer-Encoding: chunked",
+    ],
+)
+def test_a_head_whose_body_is_still_to_come_is_never_taken_for_a_whole_call(said: bytes) -> None:
+    head = JOIN.replace(b"content-length: 2", said).removesuffix(b"{}")
+    assert a_full_door().refusal(head) is None, "the body would be taken for the next request of this connection"
+
+
 def test_a_page_of_another_site_gets_an_answer_that_it_may_read() -> None:
     from_a_page = JOIN.replace(b"host: x", b"host: x\r\nOrigin: https://shop.example")
     assert a_full_door(shared=True).refusal(from_a_page) is None
