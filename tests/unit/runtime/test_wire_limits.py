@@ -1,7 +1,8 @@
-"""A connection that never finishes a request's head costs a bounded time, memory and place."""
+"""A connection that never finishes a request's head, or takes no answer, costs a bounded time, memory and place."""
 
 import asyncio
 import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from fairline.runtime.health import HttpServer
-from fairline.runtime.wire_limits import LimitedProtocol
+from fairline.runtime.wire_limits import MOST_PIPELINED, LimitedProtocol
+from tests.support.stack import eventually
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: here\r\n"
 
@@ -31,9 +33,53 @@ async def hello(scope: dict[str, Any], _receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"hello"})
 
 
+class Resting(LimitedProtocol):
+    """Closes a connection soon after its last answer."""
+
+    head_s = 60.0
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.timeout_keep_alive = 1
+
+
+class Shut:
+    """A door before which every whole request is one too many."""
+
+    def refusal(self, data: bytes) -> bytes | None:
+        return b"HTTP/1.1 503 Full\r\ncontent-length: 5\r\n\r\nhello" if data.endswith(b"\r\n\r\n") else None
+
+    def started(self, _scope: Any) -> None:
+        """There is room."""
+
+
+class Refusing(LimitedProtocol):
+    head_s = 0.3
+    door = Shut()
+
+
+class Answering:
+    """Answers when it may, with as much as it is told to, and counts what is under way."""
+
+    def __init__(self, body: bytes = b"hello") -> None:
+        self.body = body
+        self.go = asyncio.Event()
+        self.under_way = 0
+
+    async def __call__(self, _scope: dict[str, Any], _receive: Any, send: Any) -> None:
+        self.under_way += 1
+        try:
+            await self.go.wait()
+            length = (b"content-length", b"%d" % len(self.body))
+            await send({"type": "http.response.start", "status": 200, "headers": [length]})
+            await send({"type": "http.response.body", "body": self.body})
+        finally:
+            self.under_way -= 1
+
+
 @asynccontextmanager
-async def serving(protocol: type[LimitedProtocol]) -> AsyncIterator[int]:
-    server = HttpServer(hello, host="127.0.0.1", port=0, drain_s=1, protocol=protocol)
+async def serving(protocol: type[LimitedProtocol], app: Any = hello) -> AsyncIterator[int]:
+    server = HttpServer(app, host="127.0.0.1", port=0, drain_s=1, protocol=protocol)
     stopping = asyncio.Event()
     task = asyncio.create_task(server.run(stopping))
     async with asyncio.timeout(20):
@@ -126,3 +172,102 @@ async def test_what_is_no_http_is_told_so_in_a_problem() -> None:
         said = await answer(reader)
         assert said.startswith(b"HTTP/1.1 400")
         assert b'"code":"malformed_request"' in said
+
+
+async def test_an_address_that_is_none_is_no_http_either() -> None:
+    async with serving(Loose) as port, connected(port) as (reader, writer):
+        writer.write(b"GET http://here HTTP/1.1\r\nhost: here\r\n\r\n")
+        assert (await answer(reader)).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(("more", "sent"), [(b"", b"\r\n"), (b"content-length: 1000\r\n", b"a part of a body")])
+async def test_what_begins_no_request_keeps_no_connection(more: bytes, sent: bytes) -> None:
+    async with serving(Resting) as port, connected(port) as (reader, writer):
+        writer.write(REQUEST + more + b"\r\n")
+        async with asyncio.timeout(20):
+            await reader.readuntil(b"hello")
+        writer.write(sent)
+        assert await answer(reader) == b"", "closed as if nothing had come"
+
+
+async def test_a_connection_that_the_door_refused_has_its_time_for_the_next_head() -> None:
+    async with serving(Refusing) as port, connected(port) as (reader, writer):
+        writer.write(REQUEST + b"\r\n")
+        async with asyncio.timeout(20):
+            await reader.readuntil(b"hello")
+        writer.write(REQUEST)
+        assert (await answer(reader)).startswith(b"HTTP/1.1 408")
+
+
+async def test_the_bytes_of_whole_requests_do_not_count_as_those_of_the_next_head() -> None:
+    requests = MOST_PIPELINED // 2
+    padded = REQUEST + b"x: " + b"y" * 100 + b"\r\n\r\n"
+    assert requests * len(padded) > Loose.max_head_bytes
+    async with serving(Loose) as port, connected(port) as (reader, writer):
+        writer.write(padded * requests + REQUEST)
+        async with asyncio.timeout(20):
+            for _ in range(requests):
+                assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200")
+
+
+async def test_more_requests_than_may_wait_on_a_connection_end_it() -> None:
+    app = Answering()
+    async with serving(Loose, app) as port, connected(port) as (reader, writer):
+        writer.write((REQUEST + b"\r\n") * (MOST_PIPELINED + 2))
+        assert await answer(reader) == b""
+        app.go.set()
+
+
+@pytest.mark.parametrize("then", [b"NONSENSE\r\n\r\n", REQUEST, REQUEST + b"x: " + b"y" * 5000])
+async def test_no_refusal_is_told_in_the_place_of_an_earlier_answer(then: bytes) -> None:
+    app = Answering()
+    async with serving(Tight, app) as port, connected(port) as (reader, writer):
+        writer.write(REQUEST + b"\r\n")
+        await eventually(lambda: app.under_way == 1)
+        writer.write(then)
+        assert await answer(reader) == b"", "the client must not take it for what became of its first request"
+        app.go.set()
+
+
+async def test_a_body_that_is_malformed_is_told_so() -> None:
+    app = Answering()
+    async with serving(Loose, app) as port, connected(port) as (reader, writer):
+        writer.write(REQUEST.replace(b"GET", b"POST") + b"transfer-encoding: chunked\r\n\r\nNONSENSE\r\n")
+        assert (await answer(reader)).startswith(b"HTTP/1.1 400")
+        app.go.set()
+
+
+@pytest.mark.parametrize("last", [b"", b"connection: close\r\n"])
+async def test_a_client_that_takes_no_answer_keeps_neither_a_place_nor_a_connection(last: bytes) -> None:
+    connections: set[Any] = set()
+
+    class Impatient(Loose):
+        answer_s = 0.3
+
+        def __init__(self, *args: Any, **more: Any) -> None:
+            super().__init__(*args, **more)
+            connections.add(self)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            connections.discard(self)
+
+    app = Answering(b"x" * 10_000_000)
+    app.go.set()
+    async with serving(Impatient, app) as port:
+        with socket.create_connection(("127.0.0.1", port)) as deaf:
+            deaf.sendall(REQUEST + last + b"\r\n")
+            if not last:
+                deaf.sendall(REQUEST + b"\r\n")  # its answer waits until the first is taken
+            await eventually(lambda: bool(connections))
+            await eventually(lambda: not connections and not app.under_way)
+
+
+async def test_a_client_that_takes_its_answer_late_has_all_of_it() -> None:
+    app = Answering(b"x" * 10_000_000)
+    async with serving(Loose, app) as port, connected(port) as (reader, writer):
+        writer.write(REQUEST + b"connection: close\r\n\r\n")
+        await eventually(lambda: app.under_way == 1)
+        app.go.set()
+        await eventually(lambda: app.under_way == 0)
+        assert (await answer(reader)).endswith(app.body)
