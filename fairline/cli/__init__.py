@@ -5,6 +5,7 @@ one that was asked for is imported. A command prints its result and returns noth
 whose text is one sentence that says what to do: it goes to standard error, and the exit code is 1.
 """
 
+import os
 import sys
 from importlib.metadata import version
 
@@ -31,7 +32,7 @@ COMMANDS = {
     "key": "fairline.cli.keys:key",
 }
 _OVERVIEW = {"--help", "-h"}
-_INTERRUPTED = 130
+_INTERRUPTED, _UNREAD = 130, 141  # as a shell says of SIGINT and SIGPIPE
 
 
 class CliError(Exception):
@@ -55,6 +56,10 @@ def main(arguments: list[str] | None = None) -> None:
             app[name]  # imports it, so that the overview has its description
     try:
         app(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it has had enough, like head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit goes there
+        sys.exit(_UNREAD)
     except (CliError, StackError) as error:
         print(error, file=sys.stderr)
         sys.exit(1)

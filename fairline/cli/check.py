@@ -21,7 +21,7 @@ from cyclopts import Parameter
 from redis.exceptions import RedisError
 
 from fairline.cli import CliError
-from fairline.cli.client import from_environment, running_stack
+from fairline.cli.client import from_environment, running_stack, whole
 from fairline.cli.output import show_json
 from fairline.events import TOPICS
 from fairline.local.folder import DEFAULT
@@ -116,7 +116,7 @@ async def _ask(name: str, where: str) -> Found:
     try:
         async with asyncio.timeout(WITHIN_S):
             said = await ask(where)
-    except _Fault as fault:
+    except (_Fault, CliError) as fault:
         said, ok = str(fault), False
     except TimeoutError:
         said, ok = f"{_shown(where)} did not answer within {WITHIN_S:g} s: is it overloaded, or cut off?", False
@@ -130,11 +130,11 @@ async def _ask(name: str, where: str) -> Found:
 
 async def _http(url: str) -> str:
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        raw = await answer.content.read(100_000)
-    if not url.endswith("/readyz") or answer.status == 200:  # noqa: PLR2004 - HTTP's word for yes
-        return url
-    if answer.status != 503:  # noqa: PLR2004 - what readyz says when it is not
-        raise _Fault(f"{url} answered {answer.status}: is this Fairline's address?")
+        if not url.endswith("/readyz") or answer.status == 200:  # noqa: PLR2004 - HTTP's word for yes
+            return url
+        if answer.status != 503:  # noqa: PLR2004 - what readyz says when it is not
+            raise _Fault(f"{url} answered {answer.status}: is this Fairline's address?")
+        raw = await whole(answer)
     try:
         health: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Any])
     except msgspec.DecodeError:

@@ -211,7 +211,6 @@ class Operator:
             headers={"Authorization": f"Bearer {self._at.key}", "User-Agent": "fairline-cli"},
             timeout=aiohttp.ClientTimeout(total=ANSWER_WITHIN_S),
             auto_decompress=False,
-            read_bufsize=MAX_ANSWER_BYTES,
         )
         return self
 
@@ -294,7 +293,7 @@ class Operator:
         headers = {} if data is None else {"Content-Type": "application/json"}
         try:
             async with self._session.request(method, self._at.url + path, data=data, headers=headers) as answer:
-                raw = await answer.content.read(MAX_ANSWER_BYTES)
+                raw = await whole(answer)
                 status = answer.status
         except TimeoutError:
             raise CliError(f"The gateway at {self._at.url} did not answer within {ANSWER_WITHIN_S:.0f} s.") from None
@@ -308,6 +307,16 @@ class Operator:
             return Reply(raw, msgspec.json.decode(raw or b"null", type=kind))
         except msgspec.DecodeError as error:
             raise CliError(f"{self._at.url} gave an answer that is none of a Fairline gateway: {error}.") from None
+
+
+async def whole(answer: aiohttp.ClientResponse) -> bytes:
+    """All of its body, however many pieces it comes in; raises ``CliError`` above ``MAX_ANSWER_BYTES``."""
+    body = bytearray()
+    async for piece in answer.content.iter_any():
+        body += piece
+        if len(body) > MAX_ANSWER_BYTES:
+            raise CliError(f"{answer.url} gave an answer above {MAX_ANSWER_BYTES:,} bytes, which none should have.")
+    return bytes(body)
 
 
 def _sale(sale_id: str) -> str:

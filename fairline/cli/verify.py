@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 
 from cyclopts import Parameter
 
+from fairline.cli import CliError
 from fairline.cli.check import addresses
 from fairline.cli.client import running_stack
 from fairline.cli.output import show_json
@@ -43,7 +44,10 @@ def verify(
         data: Folder of the local stack.
         json: Print JSON.
     """
-    parts = addresses(running_stack(data), os.environ)
+    try:
+        parts = addresses(running_stack(data), os.environ)
+    except CliError as error:
+        _give_up(str(error))
     if missing := [name for name in ("redis", "kafka", "postgres") if not parts.get(name)]:
         _give_up(
             f"No stack runs in {data} and the environment does not say where {', '.join(missing)} are: start one "

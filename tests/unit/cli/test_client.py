@@ -1,4 +1,7 @@
+import asyncio
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,7 @@ import pytest
 from fairline.cli import CliError
 from fairline.cli.client import address
 from tests.support.commands import fairline
-from tests.unit.cli.conftest import FakeGateway
+from tests.unit.cli.conftest import SALE, FakeGateway
 
 STACK = {"gateway_url": "http://127.0.0.1:1", "operator_key": "local"}
 
@@ -84,3 +87,24 @@ async def test_a_gateway_that_is_not_there_is_one_sentence_too(gateway: FakeGate
 async def test_ids_cannot_break_out_of_their_place_in_the_address(gateway: FakeGateway) -> None:
     await fairline("sale", "show", "a/../b?c")
     assert gateway.last[1] == "/admin/sales/a%2F..%2Fb%3Fc"
+
+
+async def test_an_answer_in_many_pieces_is_read_whole_and_one_without_end_is_not(gateway: FakeGateway) -> None:
+    gateway.answers = [(200, SALE | {"message": "x" * 4_000_000}), (200, SALE | {"message": "x" * 6_000_000})]
+    assert len((await fairline("sale", "show", "spring", "--json")).json["message"]) == 4_000_000
+    ran = await fairline("sale", "show", "spring")
+    assert ran.code == 1
+    assert "above 5,000,000 bytes" in ran.err
+
+
+async def test_a_reader_that_has_had_enough_is_no_failure_of_ours(gateway: FakeGateway) -> None:
+    gateway.answers = [(200, SALE | {"message": "long " * 100_000})]
+    run = "from fairline.cli import main; main()"
+    read, write = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", run, "sale", "show", "spring"), stdout=write, stderr=asyncio.subprocess.PIPE
+    )
+    os.close(write)
+    os.close(read)
+    _, said = await process.communicate()
+    assert (process.returncode, said) == (141, b"")

@@ -40,6 +40,17 @@ async def test_a_wrong_address_is_not_taken_for_a_violation(monkeypatch: pytest.
     assert "redis://" in ran.err
 
 
+async def test_what_cannot_be_found_out_is_not_taken_for_a_violation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "stack.json").write_text("{")
+    assert (await fairline("verify", "spring", "--data", str(tmp_path))).code == 2
+    monkeypatch.setenv("FAIRLINE_POSTGRES_DSN_FILE", str(tmp_path / "absent"))
+    ran = await fairline("verify", "spring")
+    assert (ran.code, ran.out) == (2, "")
+    assert "absent cannot be read" in ran.err
+
+
 async def test_a_history_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("REDIS_URL", "KAFKA", "POSTGRES_DSN"):
         monkeypatch.setenv(f"FAIRLINE_{name}", "nowhere:1")
