@@ -2,10 +2,11 @@
 
 Commits an offset only after the scripts ran. A result may come twice and settles once (S1). A sale that is halted keeps
 its RESERVED tickets: its results are passed over here and asked for again after recovery (O3), so that one halted sale
-does not hold up the others.
+does not hold up the others. A copy that does not reach Redis for long leaves its share of the results to the others.
 """
 
 import asyncio
+import time
 from collections import defaultdict
 from typing import Final
 
@@ -25,6 +26,7 @@ log = logs.get(__name__)
 
 GROUP: Final = "fairline-admission"
 WAIT_S: Final = 0.5
+AWAY_S: Final = 15.0  # without Redis, until this copy leaves the group: longer than a Redis takes to come back
 
 
 class Settler:
@@ -38,6 +40,7 @@ class Settler:
         self._reader = reader
         self._settings = settings
         self._metrics = metrics
+        self._away_since: float | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Settle until stopping; then leave the group, so that another copy takes over at once."""
@@ -46,6 +49,10 @@ class Settler:
 
     async def run_once(self) -> int:
         """Settle one batch; how many results it held. Raises ``UnavailableError`` with the batch still to come."""
+        if self._away_since is not None and time.monotonic() - self._away_since >= AWAY_S:
+            await self._reader.close()
+            await self._room.instance()
+            self._away_since = None
         records = (await self._reader.batch(self._settings.settle_batch, timeout_s=WAIT_S)).records
         by_sale: dict[str, list[AnyFact]] = defaultdict(list)
         for record in records:
@@ -57,8 +64,10 @@ class Settler:
             for sale_id, facts in by_sale.items():
                 await self._settle(sale_id, facts)
         except UnavailableError:
+            self._away_since = self._away_since or time.monotonic()
             await self._reader.rewind(records)
             raise
+        self._away_since = None
         await self._reader.commit(records)
         self._metrics.lag.labels(RESULTS).set(self._reader.lag()[RESULTS])
         return len(records)

@@ -1,18 +1,23 @@
 """The settler on a real Redis, with records in the test's hands: verdicts settle once, one sale holds up no other."""
 
+import asyncio
+import secrets
 from collections.abc import Iterable
 from typing import cast
 
 import pytest
+from redis.asyncio import Redis
 
+from admission import settler as settlers
 from admission.settler import Settler
 from fairline.errors import UnavailableError
 from fairline.events import RESULTS, AnyFact, FailureReason, OrderConfirmed, OrderFailed, SaleApplied, TicketDeclined
 from fairline.runtime.metrics import Metrics
 from fairline.store.room import Room
 from fairline.stream.reader import Batch, EventReader, Record
+from fairline.stream.writer import EventWriter
 from tests.integration.admission.conftest import NewSale
-from tests.support.admission import UnsteadyRedis, admission_settings
+from tests.support.admission import UnsteadyRedis, admission_settings, until
 from tests.support.sale import SaleDriver
 
 
@@ -232,6 +237,41 @@ async def test_redis_away_in_the_middle_commits_nothing_and_settles_later(
     assert await settler.run_once() == 4
     assert topic.committed == 4
     assert await one.states(first) == await other.states(second) == ["CONFIRMED"]
+
+
+async def test_4_a_copy_that_does_not_reach_redis_leaves_its_results_to_one_that_does_and_comes_back(
+    new_sale: NewSale, unsteady: UnsteadyRedis, redis: Redis, topics_of: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settlers, "AWAY_S", 0.5)
+    sale = await new_sale(40)
+    ids = await sale.reserved(*(f"buyer-{at}" for at in range(40)))
+    group, stopping = f"test-{secrets.token_hex(3)}", asyncio.Event()
+    readers = [EventReader(topics_of, [RESULTS], group, f"copy-{at}") for at in range(2)]
+    copies = [
+        Settler(client, Room(client), reader, admission_settings(), Metrics())
+        for client, reader in zip((unsteady.client, redis), readers, strict=True)
+    ]
+    running = [asyncio.create_task(each.run(stopping)) for each in copies]
+    writer = EventWriter(topics_of, "test")
+
+    async def each_has_a_share() -> bool:
+        consumers = [reader._consumer for reader in readers]
+        return all(consumer and len(consumer.assignment()) == 2 for consumer in consumers)
+
+    async def all_settled() -> bool:
+        return await sale.states(*ids) == ["CONFIRMED"] * 40
+
+    try:
+        await until(each_has_a_share)
+        unsteady.away = True
+        assert all(await writer.send(await _confirmed(sale, *ids), 10))
+        await until(all_settled)
+        unsteady.away = False
+        await until(each_has_a_share)
+    finally:
+        stopping.set()
+        await asyncio.gather(*running)
+        await writer.close()
 
 
 async def test_batches_are_bounded(new_sale: NewSale, settler: Settler, topic: Topic) -> None:
