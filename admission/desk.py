@@ -102,7 +102,7 @@ class Desk:
             self._metrics.servable.labels(self.sale_id).set(0)  # nobody can go on, and that is why
             raise
         halted.set(0)
-        if self._keeper.closed:
+        if self._keeper.over:
             self._over.set()
         return moved
 

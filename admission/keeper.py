@@ -24,7 +24,10 @@ BATCH: Final = 500
 
 
 class Keeper:
-    """The keeper of one sale in this process; ``view`` is the sale as it stood less than a second ago."""
+    """The keeper of one sale in this process; ``view`` is the sale as it stood less than a second ago.
+
+    ``over``: the sale is closed, or it was made anew with other skus, and these are served no more.
+    """
 
     def __init__(self, sales: Sales, stock: Stock, settings: AdmissionSettings, metrics: Metrics) -> None:
         self._sales = sales
@@ -33,12 +36,12 @@ class Keeper:
         self._metrics = metrics
         self._looked_at = self._redriven_at = self._counted_at = float("-inf")
         self.view: SaleView | None = None
-        self.closed = False
+        self.over = False
 
     async def run_once(self) -> int:
         """One round; how many tickets it moved."""
         await self._look()
-        if self.view is None:
+        if self.view is None or self.over:
             return 0
         limits = self._settings
         reaped = await self._stock.reap(most=BATCH, max_tries=limits.max_tries)
@@ -49,7 +52,7 @@ class Keeper:
         if self.view.state is SaleState.ENDED:
             closing = await self._stock.close(most=BATCH, outbox_limit=limits.outbox_limit)
             moved += closing.count
-            self.closed = closing.word == "CLOSED"
+            self.over = closing.word == "CLOSED"
         await self._redrive()
         await self._count()
         return moved
@@ -61,7 +64,8 @@ class Keeper:
         self._looked_at = time.monotonic()
         if view is not None:
             view = await self._follow_clock(view)
-            self.closed = view.state is SaleState.CLOSED
+            skus = tuple(item.sku for item in view.definition.items)
+            self.over = view.state is SaleState.CLOSED or skus != self._stock.skus
             self._metrics.waiting.labels(view.definition.sale_id).set(view.waiting)
             self._metrics.servable.labels(view.definition.sale_id).set(view.servable)
         self.view = view

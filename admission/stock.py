@@ -95,8 +95,8 @@ class Stock:
     def __init__(self, redis: Redis, sale_id: str, skus: Sequence[str]) -> None:
         self.sale_id = sale_id
         self._redis = redis
-        self._skus = tuple(skus)
-        self._keys = SaleKeys(sale_id, self._skus)
+        self.skus = tuple(skus)
+        self._keys = SaleKeys(sale_id, self.skus)
         self._scripts = _scripts()
 
     async def admit(
@@ -116,12 +116,12 @@ class Stock:
         with answering():
             return await self._scripts.admit(
                 self._redis,
-                SaleKeys(self.sale_id, self._skus, lease=lease),
+                SaleKeys(self.sale_id, self.skus, lease=lease),
                 lease=lease,
                 lease_ms=lease_ms,
                 most=most,
                 outbox_limit=outbox_limit,
-                skus=self._skus,
+                skus=self.skus,
                 moved=self._keys.moved,
                 share=f"{speed.share:g}",
                 because=speed.because,
@@ -138,7 +138,7 @@ class Stock:
                 lease=lease,
                 ids=list(ids),
                 redrive_ms=redrive_ms,
-                skus=self._skus,
+                skus=self.skus,
                 moved=self._keys.moved,
             )
         return reply.words
@@ -160,7 +160,7 @@ class Stock:
         """WAITING or STALE for each ticket; the try does not count (L5)."""
         with answering():
             reply = await self._scripts.give_back(
-                self._redis, self._keys, lease=lease, ids=list(ids), skus=self._skus, moved=self._keys.moved
+                self._redis, self._keys, lease=lease, ids=list(ids), skus=self.skus, moved=self._keys.moved
             )
         return reply.words
 
@@ -168,21 +168,21 @@ class Stock:
         """End what leases have run out: (returned, lapsed)."""
         with answering():
             return await self._scripts.reap(
-                self._redis, self._keys, most=most, max_tries=max_tries, skus=self._skus, moved=self._keys.moved
+                self._redis, self._keys, most=most, max_tries=max_tries, skus=self.skus, moved=self._keys.moved
             )
 
     async def settle(self, verdicts: Sequence[Verdict]) -> CountReply:
         """Force verdicts on live tickets: DONE, or HALTED when one proves lost data (U4); how many were settled."""
         with answering():
             return await self._scripts.settle(
-                self._redis, self._keys, verdicts=list(verdicts), skus=self._skus, moved=self._keys.moved
+                self._redis, self._keys, verdicts=list(verdicts), skus=self.skus, moved=self._keys.moved
             )
 
     async def sweep(self, *, most: int) -> int:
         """Tell the tail of the line SOLD_OUT where that is true; how many."""
         with answering():
             reply = await self._scripts.sweep(
-                self._redis, self._keys, most=most, skus=self._skus, moved=self._keys.moved
+                self._redis, self._keys, most=most, skus=self.skus, moved=self._keys.moved
             )
         return reply.count
 
@@ -194,7 +194,7 @@ class Stock:
                 self._keys,
                 most=most,
                 outbox_limit=outbox_limit,
-                skus=self._skus,
+                skus=self.skus,
                 moved=self._keys.moved,
             )
 
@@ -208,7 +208,7 @@ class Stock:
                 redrive_ms=redrive_ms,
                 longest_ms=longest_ms,
                 outbox_limit=outbox_limit,
-                skus=self._skus,
+                skus=self.skus,
             )
 
     async def count(self, *, every_ms: int, outbox_limit: int) -> str:
@@ -228,7 +228,7 @@ class Stock:
                 keep_ms=keep_ms,
                 again_ms=again_ms,
                 outbox_limit=outbox_limit,
-                skus=self._skus,
+                skus=self.skus,
             )
         return reply.word
 
@@ -241,5 +241,5 @@ class Stock:
     async def applied(self, *, version: int, epoch: int) -> str:
         """Note what Postgres knows: APPLIED or OLD. Stock that was asked for up to then goes on sale (U3)."""
         with answering():
-            reply = await self._scripts.applied(self._redis, self._keys, version=version, epoch=epoch, skus=self._skus)
+            reply = await self._scripts.applied(self._redis, self._keys, version=version, epoch=epoch, skus=self.skus)
         return reply.word

@@ -171,7 +171,7 @@ async def test_e4_an_ended_sale_declines_who_waits_and_closes_only_when_nothing_
 
     async def closed() -> bool:
         await keeper.run_once()
-        return keeper.closed
+        return keeper.over
 
     async def declined() -> bool:
         await keeper.run_once()
@@ -203,7 +203,7 @@ async def test_a_sale_that_was_closed_before_is_seen_to_be(new_sale: NewSale, ke
     assert await sale.closed() == "CLOSED"
     keeper = keeper_of(sale)
     await keeper.run_once()
-    assert keeper.closed
+    assert keeper.over
 
 
 async def test_o3_an_order_nothing_is_heard_of_is_sent_again_until_it_is_settled(

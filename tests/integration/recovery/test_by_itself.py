@@ -136,6 +136,20 @@ async def test_a_sale_that_was_made_anew_on_an_emptied_redis_is_halted_and_rebui
     assert (await sale.item("next"), (await sale.look()).meta["state"]) == (2, "open")
 
 
+async def test_2_a_sale_that_was_made_anew_with_other_skus_is_served_with_those_that_it_is_rebuilt_with(
+    world: World,
+) -> None:
+    sale = await world.sale(4)
+    await world.empty()
+    anew = SaleDriver(world.redis, {"chair": 3}, sale_id=sale.id)
+    assert await anew.create() == "CREATED"
+    async with an_admission(quick(world)):
+        await eventually(lambda: goes_on(sale, 1), within_s=60)
+        [ada] = await sale.join("ada")
+        await window_over(sale)
+        await eventually(lambda: state_is(sale, ada, "CONFIRMED"), within_s=30)
+
+
 async def test_e4_a_closed_sale_that_was_lost_is_there_again_and_closed_again(world: World) -> None:
     sale = await world.sale(4)
     async with an_admission(quick(world)):
