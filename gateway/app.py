@@ -135,9 +135,9 @@ async def start(settings: GatewaySettings) -> None:
         timeout_s=settings.redis_timeout_s,
         max_connections=_MOST_CONNECTIONS,
     )
+    gateway = Gateway(settings, redis)
     try:
         await refuse_unfit(redis)
-        gateway = Gateway(settings, redis)
         if settings.operator_key is None and not await gateway.stored.all():
             raise SettingsError("FAIRLINE_OPERATOR_KEY: is required as long as no operator's key is stored")
         server = HttpServer(
@@ -145,10 +145,11 @@ async def start(settings: GatewaySettings) -> None:
         )
         logs.get(__name__).info("serving", host=settings.host, port=settings.port)
         await run(
-            [server, gateway, gateway.tallies, gateway.records],
+            [server, gateway, gateway.tallies],
             drain_s=settings.drain_s,
             linger_s=settings.linger_s,
             leaving=gateway.leave,
         )
     finally:
+        await gateway.records.close()
         await redis.aclose()

@@ -5,6 +5,7 @@ as one plain callable they cost a join little. Joins, the hot path, go from here
 Litestar each takes twice the processor time (docs/http.md has the figures).
 """
 
+import asyncio
 import itertools
 import re
 import secrets
@@ -29,6 +30,7 @@ _JOIN: Final = re.compile(r"/sales/([^/]+)/tickets")
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # While this copy leaves: the client goes to another with its next request, instead of meeting a closed connection.
 _LAST: Final = (b"connection", b"close")
+_CUT_OFF: Final = "This gateway ends and could not wait for the outcome. Ask again: another one answers."
 
 Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -86,11 +88,10 @@ class Front:
         route = _ELSEWHERE
         try:
             route = await self._enter(scope, receive, send_guarded)
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
             if status:
                 raise
-            logs.get(__name__).exception("failed to answer", request_id=request_id)
-            await _refuse(Problem("internal"), request_id, send_guarded)
+            await _refuse(_problem(error, request_id), request_id, send_guarded)
         finally:
             if status:
                 self._count_request(route, scope["method"], status, time.perf_counter() - started)
@@ -139,6 +140,15 @@ def request_ids() -> Callable[[], str]:
     """Ids for requests that bring none: a name of this start, and a count."""
     name, count = secrets.token_hex(6), itertools.count(1)
     return lambda: f"{name}-{next(count):x}"
+
+
+def _problem(error: BaseException, request_id: str) -> Problem:
+    """What is told of an error that nobody caught, or of the end of the process, which alone cancels a request."""
+    if isinstance(error, asyncio.CancelledError):
+        logs.get(__name__).warning("cut off", request_id=request_id)
+        return Problem("unavailable", _CUT_OFF)
+    logs.get(__name__).error("failed to answer", request_id=request_id, exc_info=error)
+    return Problem("internal")
 
 
 async def _refuse(problem: Problem, request_id: str, send: Send) -> None:

@@ -1,6 +1,5 @@
 """What Postgres knows and what is done with dead letters, asked of the order service's internal port for operators."""
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -78,11 +77,11 @@ class Records:
         except aiohttp.ClientError:
             raise Problem("unavailable", "The order service does not answer.") from None
 
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Close the connections when the process stops."""
-        await stopping.wait()
+    async def close(self) -> None:
+        """Close the connections: only when nobody asks any more. A second call finds nothing."""
         if self._session is not None:
             await self._session.close()
+            self._session = None
 
 
 class _Said(msgspec.Struct):

@@ -179,9 +179,7 @@ async def a_gateway(redis_url: str, **more: str) -> AsyncIterator[Api]:
     gateway = Gateway(settings, redis)
     stopping = asyncio.Event()
     server = HttpServer(gateway.app, host="127.0.0.1", port=settings.port, drain_s=1, protocol=gateway.protocol)
-    tasks = [
-        asyncio.create_task(service.run(stopping)) for service in (server, gateway, gateway.tallies, gateway.records)
-    ]
+    tasks = [asyncio.create_task(service.run(stopping)) for service in (server, gateway, gateway.tallies)]
     room = Room(redis)
     await room.say_whole(await room.instance())  # as admission does once it has seen that no sale is lost
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=200)) as session:
@@ -194,4 +192,5 @@ async def a_gateway(redis_url: str, **more: str) -> AsyncIterator[Api]:
             await session.close()
             stopping.set()
             await asyncio.gather(*tasks)
+            await gateway.records.close()
             await redis.aclose()
