@@ -186,8 +186,14 @@ class Room:
         skus = await self.known_skus(sale_id)
         if skus is None:
             return None
-        with answering():
-            reply = await self._look(self.redis, SaleKeys(sale_id, skus), skus=skus)
+        try:
+            with answering():
+                reply = await self._look(self.redis, SaleKeys(sale_id, skus), skus=skus)
+        except FencedError:
+            self._skus.pop(
+                sale_id, None
+            )  # halted; or Redis lost a sale that nobody else had, and the next look says so
+            raise
         if tuple(sku for sku, _ in named_in(reply.meta["skus"])) == skus:
             return reply
         self._skus.pop(sale_id, None)  # Redis was emptied, and the sale made anew with others

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from fairline.store.room import Room
 from tests.integration.gateway.conftest import Troubled
 from tests.support.gateway import Api, Reply, a_gateway
 from tests.support.sale import SaleDriver
@@ -105,6 +106,22 @@ async def test_a_sale_that_redis_forgot_is_recovering_where_it_was_known(trouble
             await other.admin("PUT", f"/sales/{sale_id}/items/seat/stock", {"stock": 1, "version": 1}),
         ]
         all_are_put_off(replies, "recovering")  # it cannot know yet
+
+
+async def test_a_sale_that_nobody_has_any_more_is_unknown_where_it_was_known_too(troubled: Troubled) -> None:
+    api = troubled.api
+    sale_id = await api.sale()
+    await api.redis.flushall()
+    reply = await api.admin("GET", f"/sales/{sale_id}")
+    assert (reply.status, reply.code) == (503, "recovering"), "it may be lost"
+    room = Room(api.redis)
+    await room.say_whole(await room.instance())  # as admission does: Postgres never heard of it
+
+    async def unknown() -> bool:
+        said = [await api.call("GET", f"/sales/{sale_id}"), await api.admin("GET", f"/sales/{sale_id}")]
+        return {reply.code for reply in said} == {"unknown_sale"}
+
+    await eventually(unknown)
 
 
 async def test_a_stored_key_cannot_be_checked_without_redis_and_the_first_one_can(troubled: Troubled) -> None:
