@@ -12,7 +12,7 @@ from fairline.store.client import connect
 from fairline.stream.reader import Record
 from fairline.stream.scan import scan
 from tests.support.sale import SaleDriver
-from tests.support.stack import FullStack, eventually
+from tests.support.stack import PATIENCE_S, FullStack, eventually
 from tests.support.trouble import hold, opened, release
 
 BUSY: Final = 5_000
@@ -28,7 +28,7 @@ async def stack() -> AsyncIterator[FullStack]:
         yield stack
 
 
-@pytest.mark.timeout(240)  # some 30 s; every order goes the whole way
+@pytest.mark.timeout(400)  # some 30 s; every order goes the whole way
 async def test_the_only_order_of_a_calm_sale_passes_the_thousands_of_a_busy_one_at_every_step(stack: FullStack) -> None:
     redis = connect(stack.info["redis_url"], name="test", timeout_s=20)
     try:
@@ -45,7 +45,7 @@ async def test_the_only_order_of_a_calm_sale_passes_the_thousands_of_a_busy_one_
         await release(stack, "admission")
         await eventually(lambda: relaying(busy))
         [mine] = await calm.join("anna")  # the controller does the rest
-        await eventually(lambda: settled(busy, BUSY), within_s=90)
+        await eventually(lambda: settled(busy, BUSY), within_s=180)
         await eventually(lambda: settled(calm, 1))
         # What each step did before it came to the only order, in what it wrote itself.
         before = {
@@ -75,7 +75,7 @@ async def settled(sale: SaleDriver, number: int) -> bool:
 
 
 async def on(stack: FullStack, topic: str) -> tuple[Record, ...]:
-    found = await scan(stack.info["kafka"], [topic], "test", starts={}, most=4 * BUSY, within_s=20)
+    found = await scan(stack.info["kafka"], [topic], "test", starts={}, most=4 * BUSY, within_s=PATIENCE_S)
     assert found.complete
     return found.records
 

@@ -24,6 +24,7 @@ from fairline.events import Fact, OrderPlaced
 from fairline.ids import new_ticket_id
 from fairline.runtime.settings import load
 from tests.support.scripts import ALL_SCRIPTS, script_of
+from tests.support.stack import PATIENCE_S
 
 NOWHERE: Final = "127.0.0.1:1"
 _SHARED: Final = {"redis_url", "kafka", "drain_s", "process", "redis_timeout_s", "internal_port", "order_service_url"}
@@ -48,7 +49,7 @@ def admitted(buyer: str = "ada", **changed: Any) -> Admitted:
     return Admitted(**values | {"buyer_id": buyer} | changed)
 
 
-async def until(look: Callable[[], Awaitable[T]], *, within_s: float = 30.0) -> T:
+async def until(look: Callable[[], Awaitable[T]], *, within_s: float = PATIENCE_S) -> T:
     """What ``look`` gives as soon as that is true; fails with the last thing it gave."""
     deadline = time.monotonic() + within_s
     while not (found := await look()):
@@ -117,6 +118,7 @@ class Broker:
 
     def __init__(self) -> None:
         self.taken: list[Fact] = []
+        self.offered = 0  # facts, also those that it has not taken yet
         self.acknowledges: Callable[[int, Fact], bool] = lambda _at, _fact: True
         self.gate = asyncio.Event()
         self.gate.set()
@@ -124,6 +126,7 @@ class Broker:
     async def send(self, facts: Sequence[Fact], timeout_s: float) -> list[bool]:
         """As ``EventWriter.send``."""
         assert timeout_s > 0
+        self.offered += len(facts)
         await self.gate.wait()
         self.taken += facts
         return [self.acknowledges(at, fact) for at, fact in enumerate(facts)]

@@ -38,22 +38,22 @@ from loadtest.history import History
 from loadtest.recorder import Recorder
 from loadtest.report import Finding
 from tests.support.admission import Shop, a_shop
-from tests.support.stack import FullStack, eventually
+from tests.support.stack import PATIENCE_S, FullStack, eventually
 
 # What a client may be told when it is to come back. ``not_open`` is one frame of the board after the opening.
 COME_BACK: Final = {("not_open", 425), ("unavailable", 503), ("overloaded", 503), ("recovering", 503)}
 ANSWERED_WITHIN_S: Final = 8.0  # nobody hangs longer, whatever is away; the client itself would wait for 15 s
 THINKS_S: Final = 0.15  # long enough to be killed in between
 NOTED: Final = 12  # last lines of each log that a failure shows
-QUIET_WITHIN_S: Final = 30.0
-LISTENING_WITHIN_S: Final = 10.0
+QUIET_WITHIN_S: Final = 60.0
+LISTENING_WITHIN_S: Final = 60.0
 CONTROL_WITHIN_S: Final = 60.0
 
 # Short where the defaults are made for a busy day; nothing here changes what must hold.
 QUICK: Final = {
     "FAIRLINE_REDIS_TIMEOUT_S": "1",
     "FAIRLINE_KAFKA_SESSION_S": "1.5",
-    "FAIRLINE_GATEWAY_ACKNOWLEDGE_S": "1",
+    "FAIRLINE_GATEWAY_ACKNOWLEDGE_S": "3",
     "FAIRLINE_NOTIFIER_DONE_GRACE_S": "0.2",
     "FAIRLINE_NOTIFIER_RECONNECT_SPREAD_S": "0.5",
     "FAIRLINE_ADMISSION_LEASE_MS": "1200",
@@ -105,7 +105,7 @@ async def missing(stack: FullStack, name: str) -> Collection[str]:
     return set(said.body["missing"])
 
 
-async def all_ready(stack: FullStack, *, within_s: float = 30.0) -> None:
+async def all_ready(stack: FullStack, *, within_s: float = PATIENCE_S) -> None:
     """Wait until every process of the stack is there and ready."""
 
     async def ready() -> bool:
@@ -152,7 +152,7 @@ async def opened(operator: Operator, sale_id: str) -> None:
             return False
         return True
 
-    await eventually(open_it, within_s=30.0)
+    await eventually(open_it)
 
 
 @asynccontextmanager
@@ -198,7 +198,7 @@ class Scene:
         gateways: Sequence[str] = ("gateway",),
         notifiers: Sequence[str] = (),
         shop_url: str | None = None,
-        give_up_s: float = 30.0,
+        give_up_s: float = 60.0,
     ) -> None:
         """With ``shop_url`` the shop is asked over HTTP instead of simulated; its answers take a while."""
         self.stack = stack
@@ -253,7 +253,7 @@ class Scene:
         wanted = share * self.scenario.requests
         await eventually(lambda: sum(call.answered_s is not None for call in self.crowd.log.calls) >= wanted)
 
-    async def confirmed(self, number: int, *, within_s: float = 20.0) -> None:
+    async def confirmed(self, number: int, *, within_s: float = PATIENCE_S) -> None:
         """Wait until so many buyers were told that they have it."""
         await eventually(lambda: self.told()["CONFIRMED"] >= number, within_s=within_s)
 

@@ -15,7 +15,7 @@ from loadtest.chaos.operators import Operators
 from loadtest.chaos.world import World
 from loadtest.recorder import Recorder
 from tests.support.sale import a_name
-from tests.support.stack import cannot_be_had, temporary_folder
+from tests.support.stack import PATIENCE_S, cannot_be_had, temporary_folder
 
 
 @pytest.fixture(scope="package")
@@ -43,7 +43,7 @@ async def scene(world: World, tmp_path: Path) -> AsyncIterator[Scene]:
         gateways = [world.url("gateway"), world.url("gateway-2")]
         async with Operators(sale, history, gateways=gateways, key=world.operator_key) as operators:
             await whole(world)
-            await operators.begin(within_s=30)
+            await operators.begin(within_s=PATIENCE_S)
             yield Scene(world=world, sale=sale, operators=operators, buyers=("anna", "ben", "cleo", "dora"))
     await whole(world)
 
@@ -66,4 +66,4 @@ async def lacks(world: World, service: str) -> set[str]:
 
 async def whole(world: World) -> None:
     """Wait until every service lacks nothing."""
-    assert await world.until_whole(within_s=40) == []
+    assert await world.until_whole(within_s=PATIENCE_S) == []

@@ -31,7 +31,7 @@ async def stack() -> AsyncIterator[FullStack]:
 
 
 def answers(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own http address
+    with urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310 - our own http address
         text: str = answer.read().decode()
     return text
 
@@ -139,7 +139,7 @@ async def test_embedded_ones_suffice_below_a_closed_folder_and_nothing_outlives_
         everyone = family(stack.process.pid)
         assert len(everyone) > len(ALL) + 1  # Postgres has processes of its own
         stack.process.kill()
-        await eventually(lambda: all(gone(pid) for pid in everyone - {stack.process.pid}), within_s=10)
+        await eventually(lambda: all(gone(pid) for pid in everyone - {stack.process.pid}))
     finally:
         await stack.stop()
 

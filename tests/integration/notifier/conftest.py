@@ -12,7 +12,7 @@ from tests.support.sale import SaleDriver
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(redis_url, name="test")
+    client = connect(redis_url, name="test", timeout_s=20)
     yield client
     await client.aclose()
 

@@ -65,7 +65,8 @@ async def hub(redis: Redis) -> AsyncIterator[Hub]:
     settings = load(
         NotifierSettings,
         {"FAIRLINE_REDIS_URL": "redis://nowhere", "FAIRLINE_TOKEN_KEYS": KEYS, "FAIRLINE_PORT": "0"}
-        | {"FAIRLINE_NOTIFIER_READ_BATCH": "100", "FAIRLINE_NOTIFIER_TICK_MS": "40"},
+        | {"FAIRLINE_NOTIFIER_READ_BATCH": "100", "FAIRLINE_NOTIFIER_TICK_MS": "40"}
+        | {"FAIRLINE_NOTIFIER_PATIENCE_MS": "60000"},  # or a busy machine has everything read again
     )
     hub, metrics, room, moved, stopping = Hub(), Metrics(), Room(redis), Moved(redis), asyncio.Event()
     results = Results(room, hub, metrics, settings)

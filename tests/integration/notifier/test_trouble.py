@@ -261,7 +261,7 @@ async def test_a_frozen_redis_is_told_every_tick_and_nothing_is_lost(own: Runnin
     sale = await SaleDriver.opened(own_redis, 5)
     here, late = await sale.join("anna", "berta")
     async with (
-        a_notifier(own.redis_url, redis_timeout_s=0.5, tick_ms=50) as notifier,
+        a_notifier(own.redis_url, redis_timeout_s=0.5, tick_ms=50, patience_ms=300) as notifier,
         Listener.to(notifier.at(sale.id, here), token_of(sale.id, here)) as anna,
     ):
         await anna.progress(lambda frame: frame["state"] == "open")

@@ -68,9 +68,9 @@ async def test_a_sale_goes_on_by_itself_and_nothing_is_sold_twice(world: World, 
             async def back() -> bool:
                 return await identity(world.running.redis_url) != was
 
-            await eventually(lambda: quietly(back), within_s=30)
+            await eventually(lambda: quietly(back))
         else:
-            await eventually(lambda: acked(sale), within_s=30)
+            await eventually(lambda: acked(sale))
             await world.empty()
         await eventually(lambda: goes_on(sale, 1), within_s=60)
         view = await sale.sales.get(sale.id)
@@ -119,7 +119,7 @@ async def test_o4_a_draft_that_postgres_never_heard_of_goes_on_as_it_is(world: W
     with pytest.raises(FencedError):
         await sale.look()
     async with an_admission(quick(world)):
-        await eventually(lambda: goes_on(sale, 0), within_s=30)
+        await eventually(lambda: goes_on(sale, 0))
 
 
 async def test_a_sale_that_was_made_anew_on_an_emptied_redis_is_halted_and_rebuilt(world: World) -> None:
@@ -175,7 +175,7 @@ async def test_c2_an_archived_sale_is_archived_again_after_all_of_redis_was_lost
         await eventually(lambda: state_is(sale, ada, "CONFIRMED"), within_s=60)
         await sale.change("end")
         await eventually(lambda: not_served(sale), within_s=60)
-        await eventually(lambda: whole(world), within_s=30)
+        await eventually(lambda: whole(world))
         before = await sale.stats()
         await world.empty()
         assert not await whole(world)
@@ -252,7 +252,7 @@ async def test_sales_that_go_on_are_rebuilt_before_those_that_are_over(
     for sale in over:
         await sale.change("end")
         await world.send(sale)
-    await eventually(lambda: all_ended(world, over), within_s=30)
+    await eventually(lambda: all_ended(world, over))
     await world.empty()
     asked: list[str] = []
     known = world.records.known
