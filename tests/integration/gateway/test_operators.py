@@ -342,7 +342,7 @@ async def test_a_key_revoked_at_one_gateway_ends_at_the_others_within_a_second(a
         async def refused() -> bool:
             return (await other.admin("GET", "/sales", key=key)).status == 401
 
-        await eventually(refused, within_s=5)
+        await eventually(refused)
 
 
 async def test_forty_keys_of_one_name_at_once_are_one(api: Api) -> None:
@@ -400,9 +400,10 @@ async def an_order_service(answer: web.Response | None) -> AsyncIterator[str]:
 async def test_history_is_passed_on_or_said_to_be_away(
     redis_url: str, answer: web.Response | None, status: int, code: str
 ) -> None:
+    within_s = "0.3" if answer is None else "30"  # a busy machine is no silent order service
     async with (
         an_order_service(answer) as url,
-        a_gateway(redis_url, ORDER_SERVICE_URL=url, GATEWAY_ORDER_SERVICE_TIMEOUT_S="0.3") as api,
+        a_gateway(redis_url, ORDER_SERVICE_URL=url, GATEWAY_ORDER_SERVICE_TIMEOUT_S=within_s) as api,
     ):
         reply = await api.admin("GET", "/sales/some-sale/history?limit=5")
         assert reply.status == status
