@@ -9,6 +9,7 @@ from fairline.errors import UnavailableError
 from fairline.events import Fact, OrderConfirmed, OrderFailed
 from fairline.runtime.metrics import Metrics
 from fairline.stream import topics
+from fairline.stream.progress import behind, ends_of
 from fairline.stream.reader import EventReader, Record
 from fairline.stream.writer import EventWriter, Headers
 from order_service.attempts import Attempts
@@ -176,14 +177,8 @@ class Bench:
 
     async def left(self) -> int:
         """Records behind the committed offsets: what a new process would get."""
-        reader = EventReader(self.kafka, [self.topic], f"{self.topic}-group", "test")
-        try:
-            got, deadline = 0, time.monotonic() + 1.0
-            while time.monotonic() < deadline:
-                got += len(await reader.batch(1000, timeout_s=0.3))
-            return got
-        finally:
-            await reader.close()
+        ends = await ends_of(self.kafka, [self.topic], within_s=DEADLINE_S)
+        return await behind(self.kafka, f"{self.topic}-group", ends, within_s=DEADLINE_S)
 
     def _is_mine(self, record: Record) -> bool:
         return isinstance(record.fact, OrderConfirmed | OrderFailed) and record.fact.sale_id == self.sale_id

@@ -133,7 +133,7 @@ async def test_6_two_controllers_are_never_faster_than_told_and_keep_the_order(
 ) -> None:
     rate, capacity = 40.0, 5
     sale = await new_sale(1000, rate_per_s=rate, capacity=capacity)
-    settings = _settings(redis_url, topics_of)
+    settings = _settings(redis_url, topics_of, lease_ms=60_000)  # none ends, however busy the machine
     samples: list[tuple[int, int, int]] = []
     async with FakeWriter(topics_of, sale.id) as writer, an_admission(settings), an_admission(settings):
         watching = asyncio.create_task(_watch(sale, samples))

@@ -16,6 +16,7 @@ from fairline.stream.writer import EventWriter
 from tests.integration.admission.conftest import NewSale
 from tests.support.admission import Broker, UnsteadyRedis, admission_settings
 from tests.support.sale import SaleDriver
+from tests.support.stack import eventually
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ async def test_o1_a_relay_that_is_killed_in_the_middle_of_a_batch_loses_nothing(
     sale, ids = await _with_orders(new_sale, 4)
     broker.gate.clear()
     sending = asyncio.create_task(relay_of(sale).run_once())
-    await asyncio.wait({sending}, timeout=0.05)
+    await eventually(lambda: broker.offered == 4)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     broker.gate.set()
