@@ -45,8 +45,8 @@ async def shop() -> AsyncIterator[Shop]:
 
 @pytest.fixture
 def queue(rush: Scenario) -> Scenario:
-    """The same crowd, admitted so slowly that who came last waits for seconds, also on a busy machine."""
-    return replace(rush, rate_per_s=25.0, stock=50)
+    """The same crowd, admitted so slowly that the line stands for ten seconds, in which a busy machine gets to it."""
+    return replace(rush, rate_per_s=12.0, stock=75)
 
 
 @pytest.fixture

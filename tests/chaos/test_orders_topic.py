@@ -15,8 +15,8 @@ from tests.support.trouble import Scene, all_ready, hold, kill, release
 WRITERS = ("order_service", "order_service-2")
 
 
-async def test_orders_that_were_sent_again_and_again_have_one_outcome_each(stack: FullStack, rush: Scenario) -> None:
-    async with Scene(stack, rush, over_s=2) as scene:
+async def test_orders_that_were_sent_again_and_again_have_one_outcome_each(stack: FullStack, queue: Scenario) -> None:
+    async with Scene(stack, queue, over_s=2) as scene:
         await scene.confirmed(10)
         kill(stack, *WRITERS)
         await hold(stack, *WRITERS)
@@ -31,7 +31,7 @@ async def test_orders_that_were_sent_again_and_again_have_one_outcome_each(stack
     again = [record for record in evidence.finals.redis.tickets.values() if record.sends >= 3]
     assert len(again) >= 20
     assert {record.state for record in again} == {State.CONFIRMED}
-    assert len(evidence.rows) == rush.items * rush.stock
+    assert len(evidence.rows) == queue.items * queue.stock
     await all_ready(stack)
 
 

@@ -29,7 +29,7 @@ def a_sale(folder: Path) -> Scenario:
         requests=300,
         items=2,
         stock=25,
-        rate_per_s=8.0,
+        rate_per_s=4.0,
         name="A night sale",
     )
 

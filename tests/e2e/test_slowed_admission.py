@@ -13,7 +13,7 @@ from tests.support.sale import a_name
 from tests.support.stack import FullStack, eventually
 from tests.support.trouble import QUICK, Scene, all_ready, hold, kill, release
 
-RATE: Final = 40.0
+RATE: Final = 20.0  # the line stands for a quarter of a minute
 BEHIND_MS: Final = 500  # slowest at five times it
 REDRIVE_MS: Final = 10 * BEHIND_MS  # in the proportion of the defaults, or nearly
 SLOW: Final = 0.1  # the slowest is half of it
