@@ -40,8 +40,9 @@ class Limit:
         return ""
 
     def written(self, count: int = 1) -> None:
-        """So many were written."""
-        self._in_a_row.clear()
+        """So many were written; none says nothing."""
+        if count:
+            self._in_a_row.clear()
         self._lately.extend([False] * min(count, LATELY))
 
     def given_up(self, place: Place) -> None:

@@ -29,6 +29,13 @@ def test_one_that_is_written_begins_the_row_anew() -> None:
     assert one.reached() == ""
 
 
+def test_a_transaction_in_which_everything_waits_is_nothing_written() -> None:
+    one = limit()
+    give_up(one, 3)
+    one.written(0)
+    assert one.in_a_row
+
+
 def test_the_same_record_again_counts_once() -> None:
     one = limit()
     for _ in range(9):
