@@ -19,7 +19,7 @@ import msgspec
 
 from fairline.errors import UnavailableError
 from fairline.events import DEAD_LETTERS
-from fairline.stream.writer import EventWriter
+from fairline.stream.writer import EventWriter, TooLargeError
 from order_service import audit
 from order_service.audit import Act
 from order_service.collector import Collector
@@ -82,7 +82,11 @@ class Letters:
                 return await self._handle(connection, letter_id, "discarded")
         headers = msgspec.json.decode(row["headers"], type=list[tuple[str, bytes]])
         topic = row["letter_topic"].removesuffix(DEAD_LETTERS)
-        if not await self._publisher.send_raw(topic, row["key"], row["value"], headers, self._publish_s):
+        try:
+            taken = await self._publisher.send_raw(topic, row["key"], row["value"], headers, self._publish_s)
+        except TooLargeError as error:
+            raise Problem(409, "too_large", str(error)) from error
+        if not taken:
             raise UnavailableError("the record was not acknowledged")
         async with self._postgres.transaction() as connection:
             return await self._handle(connection, letter_id, "replayed")

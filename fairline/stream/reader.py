@@ -281,4 +281,5 @@ def record_of(raw: Any) -> Record:
         fact = events.decode(raw.value or b"")
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         fault = f"{type(error).__name__}: {error}"
-    return Record(raw.topic, raw.partition, raw.offset, raw.key, raw.value or b"", raw.headers, fact, fault)
+    headers = tuple((name, value or b"") for name, value in raw.headers)  # Kafka knows headers without a value
+    return Record(raw.topic, raw.partition, raw.offset, raw.key, raw.value or b"", headers, fact, fault)

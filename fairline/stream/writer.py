@@ -30,8 +30,14 @@ REQUEST_TIMEOUT_S: Final = 10.0
 # One request to a partition is in flight at a time, so that a large batch is what makes it fast. Below the broker's
 # own limit of 1 MB a batch.
 BATCH_BYTES: Final = 512 * 1024
+# What is too large is the broker's to say: it counts what is left after compression, the library what was before.
+UNLIMITED: Final = 2**31 - 1
 
 _log = logging.getLogger(__name__)
+
+
+class TooLargeError(Exception):
+    """Kafka will never take this record: it is larger than one may be there."""
 
 
 class EventWriter:
@@ -52,16 +58,20 @@ class EventWriter:
         records = [
             (fact.topic, fact.key.encode(), events.encode(fact), [*cloud_event(fact), *headers]) for fact in facts
         ]
-        return await self._send(records, timeout_s)
+        return [fault is None for fault in await self._send(records, timeout_s)]
 
     async def send_raw(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, timeout_s: float
     ) -> bool:
         """Publish bytes as they are (a dead letter), the partition left to the producer; whether acknowledged.
 
-        A missing value becomes an empty one: the library refuses a record with neither key nor value.
+        A missing value becomes an empty one: the library refuses a record with neither key nor value. Raises
+        ``TooLargeError`` for what Kafka will never take.
         """
-        return (await self._send([(topic, key, value or b"", list(headers))], timeout_s))[0]
+        (fault,) = await self._send([(topic, key, value or b"", list(headers))], timeout_s)
+        if isinstance(fault, MessageSizeTooLargeError):
+            raise TooLargeError(f"a record for {topic} is larger than Kafka takes: {fault}")
+        return fault is None
 
     async def check(self) -> None:
         """Ask the brokers for their metadata; raises ``UnavailableError`` when none answers. For ``/readyz``."""
@@ -81,7 +91,8 @@ class EventWriter:
         self,
         records: Sequence[tuple[str, bytes | None, bytes, list[tuple[str, bytes]]]],
         timeout_s: float,
-    ) -> list[bool]:
+    ) -> list[BaseException | None]:
+        """What kept each from being acknowledged; nothing for those that were."""
         futures: list[asyncio.Future[Any] | None] = [None] * len(records)
         producer: AIOKafkaProducer | None = None
         broken = False
@@ -89,15 +100,10 @@ class EventWriter:
             async with asyncio.timeout(timeout_s):
                 producer = await self._connected()
                 for number, (topic, key, value, headers) in enumerate(records):
-                    try:
-                        future = await producer.send(topic, value, key=key, headers=headers)
-                    except MessageSizeTooLargeError:
-                        _log.exception("a record for %s is too large and cannot be published", topic)
-                        continue
+                    future = await producer.send(topic, value, key=key, headers=headers)
                     future.add_done_callback(_looked_at)
                     futures[number] = future
-                sent = [future for future in futures if future is not None]
-                if sent:
+                if sent := [future for future in futures if future is not None]:
                     await asyncio.wait(sent)
         except TimeoutError:
             _log.warning("Kafka did not acknowledge %d records within %g s", len(records), timeout_s)
@@ -105,11 +111,11 @@ class EventWriter:
         except (KafkaError, OSError) as error:
             _log.warning("Kafka does not take records: %r", error)
             broken = True
-        acked = [future is not None and _acknowledged(future) for future in futures]
+        faults = [_fault(future) for future in futures]
         # An error on a future is final (aiokafka retries the others itself): sequence lost, fenced, not allowed.
-        if broken or any(future is not None and future.done() and not _acknowledged(future) for future in futures):
+        if broken or any(fault is not None for fault in faults):
             self._discard(producer)
-        return acked
+        return faults
 
     async def _connected(self) -> AIOKafkaProducer:
         async with self._starting:
@@ -121,6 +127,7 @@ class EventWriter:
                     enable_idempotence=True,
                     compression_type="lz4",
                     max_batch_size=BATCH_BYTES,
+                    max_request_size=UNLIMITED,
                     request_timeout_ms=round(REQUEST_TIMEOUT_S * 1000),
                 )
                 try:
@@ -164,8 +171,10 @@ def rfc3339(ms: int) -> str:
     return at(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _acknowledged(future: asyncio.Future[Any]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
+def _fault(future: asyncio.Future[Any] | None) -> BaseException | None:
+    if future is None or not future.done() or future.cancelled():
+        return UnavailableError("not acknowledged")
+    return future.exception()
 
 
 def _looked_at(future: asyncio.Future[Any]) -> None:

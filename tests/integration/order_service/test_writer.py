@@ -1,16 +1,19 @@
 """The writer on a real Kafka and Postgres: rules V5 and V6, trouble at every step, two writers at once."""
 
 import asyncio
+import random
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from fairline.errors import UnavailableError
 from fairline.events import OrderFailed
 from fairline.stream.writer import cloud_event
+from order_service.dead_letters import CUT_VALUE
 from order_service.migrate import migrate
 from order_service.writer import Writer
 from tests.support.orders import a_sale_id, order, sale
@@ -102,6 +105,34 @@ async def test_v6_a_poisonous_record_among_good_ones_is_given_up_alone(bench: Be
     assert {"fairline-origin-partition", "fairline-origin-offset", "fairline-given-up-at"} <= set(headers)
     rows = await bench.desk.fetch("SELECT FROM attempts WHERE topic = $1", bench.topic)
     assert rows == []
+    await bench.crash()
+    assert await bench.left() == 0
+
+
+@pytest.mark.parametrize(
+    ("noise", "zeros", "left"),
+    [(1_048_400, 0, CUT_VALUE), (1_000, 4_000_000, 4_001_000)],
+    ids=["just-fitted", "fits-when-compressed"],
+)
+async def test_v6_a_record_that_is_too_large_for_a_dead_letter_is_cut_and_holds_up_nothing(
+    bench: Bench, noise: int, zeros: int, left: int
+) -> None:
+    await bench.desk.know(sale(bench.sale_id))
+    junk = random.Random(1).randbytes(noise) + b"0" * zeros
+    pressed = {"compression_type": "lz4"} if zeros else {}
+    producer = AIOKafkaProducer(bootstrap_servers=bench.kafka, max_request_size=2 * len(junk), **pressed)
+    await producer.start()
+    try:
+        await producer.send_and_wait(bench.topic, junk, headers=[("empty", None)])
+    finally:
+        await producer.stop()
+    await bench.put(order(bench.sale_id))
+    await bench.run(bench.writer(), until=2)
+    (letter,) = await bench.dead_letters(1)
+    assert letter.value == junk[:left]
+    headers = dict(letter.headers)
+    assert (headers["empty"], headers["fairline-origin-offset"]) == (b"", b"0")
+    assert headers["fairline-reason"].startswith(b"too large, so cut from 1048400 bytes; ") == (left < len(junk))
     await bench.crash()
     assert await bench.left() == 0
 

@@ -1,6 +1,7 @@
 """The reader and the writer against a real Kafka: what is committed does not come again, all else does."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 
@@ -12,7 +13,7 @@ from fairline.events import OrderConfirmed
 from fairline.stream import topics
 from fairline.stream.reader import Batch, EventReader, Partition, Record
 from fairline.stream.scan import scan
-from fairline.stream.writer import EventWriter
+from fairline.stream.writer import EventWriter, TooLargeError
 from tests.support.stack import servers
 
 DEADLINE_S = 40
@@ -206,6 +207,18 @@ async def test_a_dead_letter_may_have_neither_key_nor_value(topic: Topic) -> Non
     assert await topic.writer.send_raw(topic.name, None, None, [("why", b"nothing")], timeout_s=DEADLINE_S)
     (record,) = await read(topic.reader(), 1)
     assert (record.key, record.value, dict(record.headers)) == (None, b"", {"why": b"nothing"})
+
+
+async def test_what_kafka_will_never_take_is_said_and_is_no_matter_of_time(topic: Topic) -> None:
+    with pytest.raises(TooLargeError):
+        await topic.writer.send_raw(topic.name, None, random.Random(1).randbytes(2_000_000), (), timeout_s=DEADLINE_S)
+    assert await topic.writer.send_raw(topic.name, None, bytes(2_000_000), (), timeout_s=DEADLINE_S)
+
+
+async def test_a_header_without_a_value_is_an_empty_one(topic: Topic) -> None:
+    assert await topic.writer.send_raw(topic.name, None, b"x", [("nothing", None)], timeout_s=DEADLINE_S)  # type: ignore[list-item]
+    (record,) = await read(topic.reader(), 1)
+    assert record.headers == (("nothing", b""),)
 
 
 async def test_nobody_there_is_unavailable_for_the_reader_and_not_acknowledged_for_the_writer() -> None:
