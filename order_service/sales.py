@@ -11,7 +11,7 @@ import msgspec
 from fairline import events
 from fairline.clock import now_ms
 from fairline.events import SaleApplied, SaleChanged, SaleCounted
-from fairline.ids import SaleId
+from fairline.ids import SaleId, Sku
 from fairline.stream.reader import Record
 from order_service.handling import Done, Outcome
 from order_service.postgres import Connection, Postgres
@@ -34,7 +34,7 @@ class Sales:
             msgspec.convert(record.fact.sale_id, SaleId)
         except msgspec.ValidationError:
             return "the id of its sale is none"
-        return None
+        return _fault_of_items(record.fact) if isinstance(record.fact, SaleChanged) else None
 
     def comes_again(self, _record: Record, /) -> bool:
         """Only the last change of a sale does, and each belongs into its history."""
@@ -65,6 +65,16 @@ class Sales:
     async def give_up(self, _record: Record, /) -> Outcome:
         """A change that cannot be taken over is not answered; whoever waits for the answer is told so in time."""
         return Done()
+
+
+def _fault_of_items(change: SaleChanged) -> str | None:
+    """What Postgres would call a fault of the statement or a limit of its own, which is *later* (V6), and for ever."""
+    skus = [item.sku for item in change.items]
+    try:
+        msgspec.convert(skus, list[Sku])
+    except msgspec.ValidationError:
+        return "a sku of it is none"
+    return None if len(set(skus)) == len(skus) else "it has a sku twice"
 
 
 async def _keep_counts(connection: Connection, counted: Sequence[SaleCounted]) -> None:

@@ -4,9 +4,10 @@ Where there was an order, its verdict wrote the row, and that row stays.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from fairline.events import AnyFact, Fact, KeptTicket, TicketDeclined, TicketLapsed, TicketsArchived, TicketsKept
 from fairline.ids import TicketId
@@ -16,6 +17,8 @@ from order_service.postgres import Postgres
 from order_service.queries import query
 
 _OUTCOME: Final = {TicketDeclined: "DECLINED", TicketLapsed: "LAPSED"}
+# Sale, sku and reason are the key of an index: too long a one Postgres calls its own limit, which is *later* (V6).
+_Text = Annotated[str, Meta(max_length=128)]
 _Row = tuple[str, str, str, str, str, int, int, str, int]  # as record_ended.sql has them
 
 
@@ -32,10 +35,11 @@ class Tickets:
         if not isinstance(record.fact, TicketDeclined | TicketLapsed | TicketsArchived):
             return f"{type(record.fact).__name__} is no end of a ticket"
         try:
-            for ticket_id, *_ in _rows(record.fact):
+            for ticket_id, _, *texts in _rows(record.fact):
                 msgspec.convert(ticket_id, TicketId)
-        except msgspec.ValidationError:
-            return "the id of its ticket is none"
+                msgspec.convert([text for text in texts if isinstance(text, str)], list[_Text])
+        except msgspec.ValidationError as error:
+            return f"the id of its ticket is none, or a text too long: {error}"
         return None
 
     def comes_again(self, _record: Record, /) -> bool:

@@ -15,6 +15,7 @@ from order_service.queries import query
 Verdict: TypeAlias = OrderConfirmed | OrderFailed
 
 _INT, _BIGINT = 2**31 - 1, 2**63 - 1
+_LONGEST = 128  # letters of an id; what no index takes cannot be kept either
 
 
 class InTheWayError(Exception):
@@ -130,4 +131,4 @@ def _array(numbers: Iterable[int]) -> str:
 
 
 def _text(text: str) -> str:
-    return text.replace("\x00", "\ufffd")
+    return text[:_LONGEST].replace("\x00", "\ufffd")

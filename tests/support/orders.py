@@ -21,6 +21,7 @@ from order_service.settings import OrderServiceSettings
 
 _offsets = itertools.count()
 NOWHERE = "127.0.0.1:1"
+TOO_LONG = random.Random(1).randbytes(20_000).hex()  # for any index of Postgres, compressed too
 
 
 def a_sale_id() -> str:

@@ -1,11 +1,13 @@
 """What Postgres takes over of a sale, and what it answers (O4, U3)."""
 
+import msgspec
 import pytest
 
+from fairline.errors import UnavailableError
 from fairline.events import SaleApplied
 from order_service.handling import Done, Outcome
 from order_service.postgres import RefusedError
-from tests.support.orders import Desk, a_sale_id, order, sale, words
+from tests.support.orders import TOO_LONG, Desk, a_sale_id, order, record, sale, words
 
 
 def answers(outcomes: list[Outcome]) -> list[tuple[int, int] | None]:
@@ -87,3 +89,15 @@ async def test_u3_what_is_sold_cannot_be_withdrawn(desk: Desk) -> None:
             await desk.know(impossible)
     assert await desk.sold(sale_id) == [(3, "ada-3")]
     assert await stock(desk, sale_id) == (10, 10)
+
+
+async def test_v6_items_that_postgres_could_only_call_later_are_a_dead_letter(desk: Desk) -> None:
+    good = sale(a_sale_id())
+    assert desk.sales.fault(record(good)) is None
+    twice = msgspec.structs.replace(good, items=good.items * 2)
+    assert desk.sales.fault(record(twice)) == "it has a sku twice"
+    endless = sale(good.sale_id, item={"sku": TOO_LONG})
+    assert desk.sales.fault(record(endless)) == "a sku of it is none"
+    for bad in (twice, endless):
+        with pytest.raises(UnavailableError):
+            await desk.know(bad)

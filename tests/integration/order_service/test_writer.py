@@ -16,7 +16,7 @@ from fairline.stream.writer import cloud_event
 from order_service.dead_letters import CUT_VALUE
 from order_service.migrate import migrate
 from order_service.writer import Writer
-from tests.support.orders import a_sale_id, order, sale
+from tests.support.orders import TOO_LONG, a_sale_id, order, sale
 from tests.support.stack import servers
 from tests.support.writing import Bench, CrashError
 
@@ -107,6 +107,18 @@ async def test_v6_a_poisonous_record_among_good_ones_is_given_up_alone(bench: Be
     assert rows == []
     await bench.crash()
     assert await bench.left() == 0
+
+
+@pytest.mark.parametrize("name", ["sku", "buyer_id"])
+async def test_v6_an_id_that_no_index_takes_is_given_up_and_not_tried_for_ever(bench: Bench, name: str) -> None:
+    await bench.desk.know(sale(bench.sale_id))
+    poison = order(bench.sale_id, 2, **{name: TOO_LONG})
+    await bench.put(order(bench.sale_id, 1), poison, order(bench.sale_id, 3))
+    await bench.run(bench.writer(), until=3)
+    assert len(await bench.desk.sold(bench.sale_id)) == 2
+    assert await bench.desk.verdict(poison.ticket_id) == "not_writable"
+    (letter,) = await bench.dead_letters(1)
+    assert letter.fact == poison
 
 
 @pytest.mark.parametrize(
