@@ -29,6 +29,11 @@ from fairline.store.client import connect
 from fairline.stream.connection import start, stop
 
 WITHIN_S: Final = 3.0
+# The last two are of an address that cannot be one.
+_AWAY: Final = (
+    *(OSError, aiohttp.ClientError, RedisError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError),
+    *(ValueError, OverflowError),
+)
 _SERVICES: Final = ("gateway", "notifier", "admission", "order_service")
 
 
@@ -120,7 +125,7 @@ async def _ask(name: str, where: str) -> Found:
         said, ok = str(fault), False
     except TimeoutError:
         said, ok = f"{_shown(where)} did not answer within {WITHIN_S:g} s: is it overloaded, or cut off?", False
-    except (OSError, aiohttp.ClientError, RedisError, KafkaError, asyncpg.PostgresError, ValueError) as error:
+    except _AWAY as error:
         said, ok = f"{_shown(where)} cannot be reached ({error or type(error).__name__}): is it up?", False
     else:
         ok = True

@@ -4,7 +4,6 @@ Every refusal becomes a ``CliError`` of one sentence. A reply keeps the bytes it
 members that this version does not know.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from fairline.sale import SaleDefinition, Validator
 
 ANSWER_WITHIN_S: Final = 20.0  # opening a sale and raising stock wait up to 10 s for Postgres
 MAX_ANSWER_BYTES: Final = 5_000_000
+UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)  # what is no JSON, no UTF-8, or endlessly deep
 
 Action = Literal["open", "pause", "resume", "end"]
 LetterAct = Literal["replay", "readmit", "discard"]
@@ -179,14 +179,18 @@ def address(
 
 
 def running_stack(data: Path) -> dict[str, Any] | None:
-    """``stack.json`` of a data folder; nothing when no stack runs there."""
+    """``stack.json`` of a data folder; nothing when no stack runs there. What it lacks is a ``CliError``."""
     try:
-        stack: dict[str, Any] = json.loads((data / "stack.json").read_text())
+        return _Stack(msgspec.json.decode((data / "stack.json").read_bytes(), type=dict[str, Any]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise CliError(f"{data / 'stack.json'} cannot be read: {error}") from None
-    return stack
+
+
+class _Stack(dict[str, Any]):
+    def __missing__(self, name: str) -> Any:
+        raise CliError(f"stack.json does not say its {name}: is it that of another version? Start the stack anew.")
 
 
 def from_environment(name: str, environ: Mapping[str, str]) -> str | None:
@@ -250,7 +254,7 @@ class Operator:
     async def stock(self, sale_id: str, sku: str, *, stock: int, version: int, reason: str = "") -> Reply[Stock]:
         """Set the stock of a sku absolutely (U3)."""
         body = {"stock": stock, "version": version, "reason": reason}
-        return await self._call("PUT", f"{_sale(sale_id)}/items/{quote(sku, safe='')}/stock", Stock, body)
+        return await self._call("PUT", f"{_sale(sale_id)}/items/{_part(sku)}/stock", Stock, body)
 
     async def stats(self, sale_id: str) -> Reply[dict[str, Any]]:
         """The counts of a sale at one instant."""
@@ -285,7 +289,7 @@ class Operator:
 
     async def revoke_key(self, name: str) -> None:
         """End a key; calls with it are refused within a second."""
-        await self._call("DELETE", f"/admin/keys/{quote(name, safe='')}", Any)
+        await self._call("DELETE", f"/admin/keys/{_part(name)}", Any)
 
     async def _call(self, method: str, path: str, kind: type[T], body: Any = None) -> Reply[T]:
         assert self._session is not None  # noqa: S101 - entered
@@ -297,7 +301,7 @@ class Operator:
                 status = answer.status
         except TimeoutError:
             raise CliError(f"The gateway at {self._at.url} did not answer within {ANSWER_WITHIN_S:.0f} s.") from None
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # the last one is of an address or a key
             raise CliError(
                 f"The gateway at {self._at.url} cannot be reached ({error}): is it up? fairline check tells more."
             ) from None
@@ -305,7 +309,7 @@ class Operator:
             raise CliError(_sentence(status, raw))
         try:
             return Reply(raw, msgspec.json.decode(raw or b"null", type=kind))
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise CliError(f"{self._at.url} gave an answer that is none of a Fairline gateway: {error}.") from None
 
 
@@ -319,25 +323,33 @@ async def whole(answer: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
+def _part(text: str) -> str:
+    """One part of a path. Nothing and dots would be taken out of it on the way, and the call go somewhere else."""
+    if set(text) <= {"."}:
+        raise CliError(f"{text!r} is no name.")
+    return quote(text, safe="")
+
+
 def _sale(sale_id: str) -> str:
-    return f"/admin/sales/{quote(sale_id, safe='')}"
+    return f"/admin/sales/{_part(sale_id)}"
 
 
 def _letter(letter_id: str) -> str:
-    return f"/admin/dead-letters/{quote(letter_id, safe='')}"
+    return f"/admin/dead-letters/{_part(letter_id)}"
 
 
 def _sentence(status: int, raw: bytes) -> str:
     """One sentence out of a problem document."""
     try:
         problem = msgspec.json.decode(raw, type=_Problem)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return f"The gateway answered {status} without saying why."
     said = problem.detail or problem.title or f"The gateway answered {status}."
     more = ": fairline check says which server is away." if problem.code == "unavailable" else ""
     return f"{said} ({problem.code}){more}" if problem.code else said
 
 
+_REFUSED: Final = 2  # the exit code of a part of admission that says why
 _ADMISSION_NEEDS: Final = ("FAIRLINE_REDIS_URL", "FAIRLINE_KAFKA", "FAIRLINE_ORDER_SERVICE_URL")
 
 
@@ -361,5 +373,8 @@ def said_by_admission(data: Path, module: str, *arguments: str, otherwise: str) 
     environ = {**os.environ, **_addresses_of_admission(data, os.environ)}
     done = subprocess.run([sys.executable, "-m", module, *arguments], env=environ, capture_output=True, check=False)
     if done.returncode != 0:
-        raise CliError(done.stderr.decode(errors="replace").strip() or otherwise)
+        said = done.stderr.decode(errors="replace").strip()
+        if done.returncode != _REFUSED:  # it failed in a way that it has no words for
+            said = said.rpartition("\n")[2]
+        raise CliError(said or otherwise)
     return done.stdout

@@ -87,8 +87,11 @@ async def _on_running(wanted: play.Options, data: Path) -> int:
 
 
 async def _on_fresh(wanted: play.Options, *, keep: bool) -> int:
-    wanted.out.parent.mkdir(parents=True, exist_ok=True)
-    data = Path(tempfile.mkdtemp(prefix="demo-", dir=wanted.out.parent))
+    try:
+        wanted.out.parent.mkdir(parents=True, exist_ok=True)
+        data = Path(tempfile.mkdtemp(prefix="demo-", dir=wanted.out.parent))
+    except OSError as error:
+        raise CliError(f"{wanted.out.parent} cannot be written to ({error.strerror}): name another --out.") from None
     code = play.FAILED
     try:
         code = await _with_stack(msgspec.structs.replace(wanted, stack=data / "stack.json"), data)

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fairline.cli.client import Address, Operator, address
 from fairline.local.folder import DEFAULT
@@ -64,7 +65,7 @@ def show_rows(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     for column in columns:
         table.add_column(column)
     for row in texts:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # as it is: what stands in brackets is no markup
     Console().print(table)
 
 

@@ -8,12 +8,13 @@ import msgspec
 from cyclopts import App, Parameter
 
 from fairline.cli import CliError
-from fairline.cli.client import Action, Operator, Reply, Sale
+from fairline.cli.client import UNREADABLE, Action, Operator, Reply, Sale
 from fairline.cli.output import ASKING, Asking, show_json, show_pairs, show_rows
 from fairline.sale import SaleDefinition
 
 sale = App(name="sale", help="Create, show, open, pause, resume and end sales.")
 Reason = Annotated[str, Parameter(help="Why; kept in the history of the sale.")]
+_MOST_DIGITS = 18  # far above every stock; Python reads no number of thousands of digits
 
 
 @sale.command
@@ -219,7 +220,7 @@ def _pace(found: Sale) -> str:
 def _item(text: str) -> dict[str, Any]:
     sku, _, rest = text.partition("=")
     units, _, name = rest.partition(":")
-    if not sku or not units.isdecimal():
+    if not sku or not units.isdecimal() or len(units) > _MOST_DIGITS:
         raise CliError(f"--item {text!r} wants SKU=STOCK or SKU=STOCK:NAME, for example --item teapot=100:Teapot.")
     return {"sku": sku, "name": name or sku, "stock": int(units)}
 
@@ -231,7 +232,7 @@ def _file(file: Path | None) -> dict[str, Any]:
         return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
     except OSError as error:
         raise CliError(f"{file} cannot be read: {error.strerror}.") from None
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise CliError(f"{file} is not a sale in JSON: {error}.") from None
 
 

@@ -128,6 +128,6 @@ def _pairs(given: list[str] | None, option: str) -> list[tuple[str, str]]:
 
 
 def _number(text: str, name: str) -> int:
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > 3:  # noqa: PLR2004 - digits; Python reads no number of thousands of them
         raise CliError(f"--copies {name} is {text!r}: it wants a whole number.")
     return int(text)

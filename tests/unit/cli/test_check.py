@@ -106,6 +106,14 @@ async def test_a_wrong_extra_address_is_refused() -> None:
     assert "NAME=URL" in ran.err
 
 
+async def test_addresses_that_cannot_be_any_are_lines_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAIRLINE_REDIS_URL", "redis://127.0.0.1:99999")
+    monkeypatch.setenv("FAIRLINE_KAFKA", "127.0.0.1:99999")
+    monkeypatch.setenv("FAIRLINE_POSTGRES_DSN", "postgresql://ann@127.0.0.1:99999/fairline")
+    ran = await fairline("check", "--also", "gateway=http://a..b")
+    assert ran.err == "Cannot work like this: gateway, redis, kafka, postgres.\n"
+
+
 async def test_what_is_up_but_stopping_or_somebody_else_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

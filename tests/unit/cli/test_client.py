@@ -87,6 +87,43 @@ async def test_a_gateway_that_is_not_there_is_one_sentence_too(gateway: FakeGate
 async def test_ids_cannot_break_out_of_their_place_in_the_address(gateway: FakeGateway) -> None:
     await fairline("sale", "show", "a/../b?c")
     assert gateway.last[1] == "/admin/sales/a%2F..%2Fb%3Fc"
+    asked = len(gateway.calls)
+    for arguments in (["sale", "show", ".."], ["sale", "end", ""], ["key", "revoke", "."], ["dlt", "discard", ".."]):
+        ran = await fairline(*arguments)
+        assert (ran.code, len(gateway.calls)) == (1, asked), arguments
+        assert "is no name" in ran.err
+
+
+@pytest.mark.parametrize(
+    "options", [["--url", "http://a..b"], ["--url", "http://ann:x@127.0.0.1:1"], ["--key", "a\nb"]]
+)
+async def test_an_address_or_a_key_that_cannot_be_one_is_one_sentence_too(
+    gateway: FakeGateway, options: list[str]
+) -> None:
+    ran = await fairline("sale", "show", "spring", *options)
+    assert (ran.code, gateway.calls) == (1, [])
+    assert "cannot be reached" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["check", "recover", "reconcile"])
+@pytest.mark.parametrize("said", ["[]", '{"processes": []}', '{"\xff": 1}'])
+async def test_a_foreign_stack_file_is_one_sentence(tmp_path: Path, command: str, said: str) -> None:
+    (tmp_path / "stack.json").write_bytes(said.encode("latin-1"))
+    ran = await fairline(command, *([] if command == "check" else ["spring"]), "--data", str(tmp_path))
+    assert ran.code == 1
+    assert "stack.json" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+async def test_a_redis_that_is_none_is_one_sentence(gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAIRLINE_REDIS_URL", gateway.url.replace("http", "redis"))
+    monkeypatch.setenv("FAIRLINE_KAFKA", "127.0.0.1:1")
+    monkeypatch.setenv("FAIRLINE_ORDER_SERVICE_URL", "http://127.0.0.1:1")
+    ran = await fairline("reconcile", "spring")
+    assert ran.code == 1
+    assert "Protocol error" in ran.err
+    assert ran.err.count("\n") == 1
 
 
 async def test_an_answer_in_many_pieces_is_read_whole_and_one_without_end_is_not(gateway: FakeGateway) -> None:

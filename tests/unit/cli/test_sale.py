@@ -55,6 +55,10 @@ async def test_what_is_no_sale_is_refused_in_one_sentence_before_anything_is_sen
     unknown.write_text(json.dumps({**FULL, "colour": "blue"}))
     broken = tmp_path / "broken.json"
     broken.write_text("{")
+    latin = tmp_path / "latin.json"
+    latin.write_bytes(b'{"name": "caf\xe9"}')
+    deep = tmp_path / "deep.json"
+    deep.write_text('{"a":' * 100_000)
     for arguments, says in (
         (["--id", "spring"], "`name`"),
         (["--id", "Not Good", "--name", "x", "--item", "a=1"], "sale_id"),
@@ -64,6 +68,9 @@ async def test_what_is_no_sale_is_refused_in_one_sentence_before_anything_is_sen
         (["--id", "spring", "--name", "x", "--item", "a=1", "--validator-url", "http://shop/"], "kind http alone"),
         ([str(unknown)], "colour"),
         ([str(broken)], "not a sale in JSON"),
+        ([str(latin)], "not a sale in JSON"),
+        ([str(deep)], "not a sale in JSON"),
+        (["--id", "spring", "--name", "x", "--item", f"a={'9' * 5000}"], "SKU=STOCK"),
         ([str(tmp_path / "absent.json")], "cannot be read"),
     ):
         ran = await fairline("sale", "create", *arguments)
