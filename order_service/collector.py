@@ -6,7 +6,7 @@ look reads at most ``MOST`` records and says whether there are more. Any number 
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -87,8 +87,10 @@ class Collector:
         if not records:
             return
         async with self._postgres.transaction() as connection:
+            # Kafka gives each who looks another order; kept in one, two at once never wait for each other in a ring.
             await connection.executemany(
-                query("keep_dead_letter"), [_row(record, self._kinds[record.topic]) for record in records]
+                query("keep_dead_letter"),
+                [_row(record, self._kinds[record.topic]) for record in sorted(records, key=_place)],
             )
 
 
@@ -100,6 +102,10 @@ def origin(record: Record) -> tuple[str, int, int]:
     if partition is None or offset is None:
         return topic, record.partition, record.offset
     return topic, partition, offset
+
+
+def _place(record: Record) -> tuple[tuple[str, int, int], str]:
+    return origin(record), id_of(record)
 
 
 def id_of(record: Record) -> str:
@@ -138,6 +144,6 @@ def _number(said: Mapping[str, bytes], name: str) -> int | None:
 def _instant(text: bytes) -> datetime | None:
     try:
         found = datetime.fromisoformat(text.decode())
-    except ValueError:
+        return found.astimezone(UTC) if found.tzinfo else None
+    except (ValueError, OverflowError):
         return None
-    return found if found.tzinfo else None

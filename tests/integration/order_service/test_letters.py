@@ -133,6 +133,25 @@ async def test_a_look_is_bounded_and_the_next_one_goes_on_from_there(job: Job) -
     assert page["next"] is None
 
 
+async def test_two_processes_that_look_at_once_do_not_lock_each_other_out(job: Job) -> None:
+    topic = f"{job.topic}.DLT"
+    found = [Record(topic, n % 4, n, b"k", b"%d" % n, (), None) for n in range(3000)]
+    # The order of partitions is that of Kafka's answers, so each may come in another one.
+    orders = [sorted(found, key=lambda record: (sign * record.partition, record.offset)) for sign in (1, -1)]
+    one, two = (Collector(job.desk.postgres, job.kafka, "test", topics={job.topic: "order"}) for _ in range(2))
+    for _ in range(3):
+        await asyncio.gather(one._keep(orders[0]), two._keep(orders[1]))
+    gone = await job.desk.fetch("DELETE FROM dead_letters WHERE letter_topic = $1 RETURNING id", topic)
+    assert len(gone) == 3000
+
+
+@pytest.mark.parametrize("when", [b"0001-01-01T00:00:00+05:00", b"9999-12-31T23:59:59-05:00", b"\xff", b"2026-01-01"])
+async def test_a_letter_that_tells_no_time_is_listed_like_the_others(job: Job, when: bytes) -> None:
+    letter = await job.unsent(headers=[("fairline-given-up-at", when)])
+    shown: Any = await job.letters().show(letter)
+    assert shown["given_up_at"] is None
+
+
 async def test_after_the_topic_was_made_anew_its_dead_letters_are_found_from_the_first(job: Job) -> None:
     mine = (await job.unsent(b"old"), await job.unsent(b"older"))
     letters = job.letters()
