@@ -14,7 +14,9 @@ from typing import Any, Final
 import asyncpg
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -39,6 +41,9 @@ async def migrate(dsn: str, *, within_s: float = 60.0) -> None:
                 raise MigrationError(f"another migration holds the lock, and did so for {within_s:g} s")
             await asyncio.sleep(POLL_S)
         await _upgrade(dsn)
+    except (SQLAlchemyError, CommandError, asyncpg.PostgresError, OSError) as error:
+        said = str(getattr(error, "orig", error)).partition("\n")[0]
+        raise MigrationError(f"the schema cannot be brought up to date: {said}") from error
     finally:
         await holder.close()  # and with it the lock
 
@@ -49,6 +54,8 @@ async def _connection(dsn: str, deadline: float, within_s: float) -> "asyncpg.Co
             return await _connect(dsn)
         except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
             raise MigrationError(f"Postgres refuses: {error}") from error
+        except (ValueError, OverflowError) as error:
+            raise MigrationError(f"the address of Postgres cannot be one: {error}") from error
         except (OSError, TimeoutError, asyncpg.PostgresError) as error:
             if time.monotonic() + POLL_S > deadline:
                 raise MigrationError(f"Postgres did not answer within {within_s:g} s: {error!r}") from error

@@ -50,3 +50,26 @@ async def test_no_postgres_and_a_wrong_password_are_said_in_one_line(postgres_ds
     head, _, tail = postgres_dsn.partition("@")
     with pytest.raises(MigrationError, match="refuses"):
         await migrate(f"{head}wrong@{tail}", within_s=10)
+
+
+async def test_what_postgres_refuses_to_migrate_is_said_in_one_line(empty_dsn: str) -> None:
+    await migrate(empty_dsn)
+    connection = await asyncpg.connect(empty_dsn)
+    try:
+        await connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        with pytest.raises(MigrationError, match=r"^the schema cannot be brought up to date: .*'9999'$"):
+            await migrate(empty_dsn)
+        await connection.execute("DROP TABLE alembic_version")
+        with pytest.raises(MigrationError, match=r"already exists$"):
+            await migrate(empty_dsn)
+        await connection.execute("ALTER DATABASE migrations_test SET default_transaction_read_only = on")
+        with pytest.raises(MigrationError, match=r"read-only transaction$"):
+            await migrate(empty_dsn)
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:none", "127.0.0.1:99999", "a..b:5432"])
+async def test_an_address_that_cannot_be_one_is_said_at_once(host: str) -> None:
+    with pytest.raises(MigrationError, match="cannot be one"):
+        await migrate(f"postgresql://fairline@{host}/fairline")
