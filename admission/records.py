@@ -13,7 +13,11 @@ PAGE: Final = 1_000
 ARCHIVED_PAGE: Final = 100  # sales, each with its whole definition
 MOST_BYTES: Final = 16 * 1024 * 1024  # of one answer; a page of tickets has some 300 kB
 TIMEOUT_S: Final = 10.0
-_OK, _UNKNOWN, _CONFLICT, _AWAY = 200, 404, 409, 503
+_OK, _AWAY = 200, 503
+_PROBLEM: Final = "application/problem+json"
+_NOTHING: Final = frozenset(
+    {"unknown_sale", "epoch_moved"}
+)  # any other refusal is of somebody else, or of another version
 
 T = TypeVar("T")
 
@@ -96,6 +100,10 @@ class _Epoch(msgspec.Struct):
     epoch: int
 
 
+class _Problem(msgspec.Struct):
+    code: str = ""
+
+
 Page = TypeVar("Page", bound=_Page)
 
 
@@ -114,8 +122,7 @@ class Records:
 
     async def archived(self) -> AsyncIterator[list[Archived]]:
         """The archived sales, a page at a time."""
-        missing = "the order service knows no archived sales: is it of an older version?"
-        async for page in self._pages("/internal/archived", _ArchivedSales, limit=ARCHIVED_PAGE, missing=missing):
+        async for page in self._pages("/internal/archived", _ArchivedSales, limit=ARCHIVED_PAGE):
             yield page.sales
 
     async def known(self, sale_id: str) -> Known | None:
@@ -133,16 +140,14 @@ class Records:
             for each in page.tickets:
                 yield each
 
-    async def _pages(self, path: str, kind: type[Page], *, limit: int = PAGE, missing: str = "") -> AsyncIterator[Page]:
-        """A list from its beginning. One that is not there has no pages, or is an error where it has to be."""
+    async def _pages(self, path: str, kind: type[Page], *, limit: int = PAGE) -> AsyncIterator[Page]:
+        """A list from its beginning; that of an unknown sale has no pages."""
         params = {"limit": str(limit)}
         while (page := await self._ask("GET", path, kind, params=params)) is not None:
             yield page
             if page.next is None:
                 return
             params["cursor"] = page.next
-        if missing:
-            raise UnavailableError(missing)
 
     async def _ask(
         self,
@@ -158,17 +163,17 @@ class Records:
             async with self._session.request(
                 method, self._url + path, params=params, json=json, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)
             ) as answer:
-                if answer.status in {_UNKNOWN, _CONFLICT} and answer.content_type == "application/problem+json":
-                    return None
-                if answer.status != _OK:
-                    away = ": Postgres may be away" if answer.status == _AWAY else ""
-                    raise UnavailableError(f"the order service at {self._url} answered {answer.status}{away}")
                 body = bytearray()
                 async for part in answer.content.iter_chunked(65_536):
                     body += part
                     if len(body) > MOST_BYTES:
                         raise UnavailableError("the order service's answer is too large")
-                return msgspec.json.decode(body, type=kind)
+                if answer.status == _OK:
+                    return msgspec.json.decode(body, type=kind)
+                if answer.content_type == _PROBLEM and msgspec.json.decode(body, type=_Problem).code in _NOTHING:
+                    return None
+                hint = ": Postgres may be away" if answer.status == _AWAY else ", which it never should: is it one?"
+                raise UnavailableError(f"the order service at {self._url} answered {answer.status}{hint}")
         except (TimeoutError, aiohttp.ClientError, msgspec.DecodeError) as error:
             why = str(error) or type(error).__name__
             raise UnavailableError(f"the order service at {self._url} cannot be asked: {why}") from error

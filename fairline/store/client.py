@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     ClusterDownError,
     ConnectionError,  # noqa: A004
+    InvalidResponse,
     OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
@@ -80,6 +81,8 @@ def answering() -> Iterator[None]:
         yield
     except (ConnectionError, TimeoutError, ReadOnlyError, OutOfMemoryError, ClusterDownError, OSError) as error:
         raise UnavailableError(f"Redis does not answer: {error}") from error
+    except InvalidResponse as error:
+        raise UnavailableError(f"What answers is no Redis: {error}") from error
     except ResponseError as error:
         if _NOT_NOW.search(str(error)):
             raise UnavailableError(f"Redis takes nothing now: {error}") from error

@@ -107,3 +107,17 @@ async def test_token_keys_that_cannot_sign_are_named_without_telling_the_secret(
     assert "FAIRLINE_TOKEN_KEYS" in printed
     assert "fewer than 32 bytes" in printed
     assert "short-secret" not in printed
+
+
+async def test_somebody_else_at_the_address_of_redis_is_an_outage_that_says_so() -> None:
+    async def speak_http(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(speak_http, "127.0.0.1", 0) as server:
+        redis = connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", name="test")
+        try:
+            with pytest.raises(UnavailableError, match="What answers is no Redis"), answering():
+                await redis.hget("a", "b")
+        finally:
+            await redis.aclose()
