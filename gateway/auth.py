@@ -16,10 +16,10 @@ from litestar.types import Guard
 from fairline.store.operators import Operator, Operators, Role, digest_of
 from gateway.bodies import bearer
 from gateway.problems import Problem
+from gateway.settings import LONGEST_KEY_LENGTH
 
 KEEP_S: Final = 0.8
 MOST_KEPT: Final = 1_000
-_LONGEST: Final = 512  # characters of a key that are looked at
 _OPERATOR: Final = "fairline_operator"
 
 
@@ -33,7 +33,7 @@ class Keyring:
 
     async def operator(self, key: str) -> Operator | None:
         """The operator of this key; nothing for a key that nobody has."""
-        if len(key) > _LONGEST:
+        if len(key) > LONGEST_KEY_LENGTH:
             return None
         digest = digest_of(key)
         if self._first and hmac.compare_digest(digest, self._first):

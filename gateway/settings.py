@@ -17,6 +17,7 @@ from fairline.runtime.settings import (
 )
 
 LEAST_KEY_LENGTH: Final = 32
+LONGEST_KEY_LENGTH: Final = 512  # of what a call may bring; a longer one would open nothing
 _LEAST_VARIETY: Final = 8  # different characters; "aaaa..." is no key
 
 
@@ -61,11 +62,14 @@ class GatewaySettings(
             return None
         text = key.get_secret_value()
         if (
-            len(text) < LEAST_KEY_LENGTH
+            not LEAST_KEY_LENGTH <= len(text) <= LONGEST_KEY_LENGTH
             or len(set(text)) < _LEAST_VARIETY
             or not (text.isascii() and text.isprintable())
+            or " " in text  # a call's header has none at its ends
         ):
-            raise ValueError(f"must be {LEAST_KEY_LENGTH} random ASCII characters at least")
+            raise ValueError(
+                f"must be {LEAST_KEY_LENGTH} to {LONGEST_KEY_LENGTH} random ASCII characters without a space"
+            )
         return key
 
     @property

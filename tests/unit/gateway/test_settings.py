@@ -12,9 +12,22 @@ def settings(**more: str) -> Any:
     return settings_of("redis://127.0.0.1:1", 1, **more)
 
 
-@pytest.mark.parametrize("key", ["short", "", "a" * 64, "ü" * 40, "with\tcontrols-0123456789-0123456789"])
-def test_a_weak_operator_key_stops_the_start_and_is_not_shown(key: str) -> None:
-    with pytest.raises(SettingsError, match=r"FAIRLINE_OPERATOR_KEY: .*32 random") as caught:
+STRONG = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def test_the_longest_operator_key_that_a_call_may_bring_is_taken() -> None:
+    assert settings(OPERATOR_KEY=(STRONG * 15)[:512]).operator_key is not None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("short", "", "a" * 64, "ü" * 40, "with\tcontrols-0123456789-0123456789"),
+        *((STRONG * 15)[:513], f" {STRONG}", f"{STRONG} "),  # these would open nothing
+    ],
+)
+def test_a_weak_or_useless_operator_key_stops_the_start_and_is_not_shown(key: str) -> None:
+    with pytest.raises(SettingsError, match=r"FAIRLINE_OPERATOR_KEY: .*32 to 512 random") as caught:
         settings(OPERATOR_KEY=key)
     assert not key or key not in str(caught.value)
 
