@@ -196,9 +196,11 @@ def load(cls: type[S], env: Mapping[str, str] | None = None) -> S:
             faults.append(f"{name}: is given twice, by {name}_FILE too; keep one")
             continue
         try:
-            values[name] = Path(path).read_text().strip()
+            values[name] = Path(path).read_text(encoding="utf-8").strip()
         except OSError as error:
             faults.append(f"{name}_FILE={path!r}: cannot be read: {error.strerror}")
+        except UnicodeDecodeError:
+            faults.append(f"{name}_FILE={path!r}: cannot be read: it is not text in UTF-8")
     try:
         settings = cls.model_validate(values)
     except ValidationError as error:

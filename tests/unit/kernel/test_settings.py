@@ -87,6 +87,9 @@ def test_a_secret_may_stand_in_a_file_and_loses_its_last_newline(tmp_path: Path)
 def test_a_file_that_cannot_be_read_is_a_fault_and_so_is_a_setting_given_twice(tmp_path: Path) -> None:
     [fault] = _faults(FAIRLINE_GATEWAY_PASSWORD_FILE=str(tmp_path / "none"))
     assert fault == f"FAIRLINE_GATEWAY_PASSWORD_FILE='{tmp_path / 'none'}': cannot be read: No such file or directory"
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    [fault] = _faults(FAIRLINE_GATEWAY_PASSWORD_FILE=str(tmp_path / "bytes"))
+    assert fault.endswith("cannot be read: it is not text in UTF-8")
     [fault] = _faults(FAIRLINE_GATEWAY_PASSWORD_FILE="/dev/null", FAIRLINE_GATEWAY_PASSWORD="hunter22")
     assert fault == "FAIRLINE_GATEWAY_PASSWORD: is given twice, by FAIRLINE_GATEWAY_PASSWORD_FILE too; keep one"
 
