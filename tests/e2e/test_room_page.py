@@ -1,10 +1,7 @@
-"""The pages in a real browser: the room from form to outcome, through reloads and lost connections; console; docs."""
+"""The pages in a real browser: the room from form to outcome, through reloads and lost connections; docs."""
 
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,40 +9,14 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from fairline.ids import readmission_of
-from tests.support.browser import Tab, a_browser, a_tab
-from tests.support.gateway import FIRST_KEY, TOKEN_KEYS, Api, a_gateway
-from tests.support.listeners import RunningNotifier, a_notifier
+from tests.support.browser import Tab, a_tab
+from tests.support.gateway import TOKEN_KEYS, a_gateway
+from tests.support.in_a_browser import House, a_visit, heads, join, open_sale, ticket_id
+from tests.support.listeners import a_notifier
 from tests.support.rebuilt import rebuilt
 from tests.support.recovering import show
 from tests.support.sale import SaleDriver
 from tests.support.stack import eventually, servers
-
-
-@pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with a_browser() as one:
-        yield one
-
-
-@dataclass
-class House:
-    """A gateway and a notifier on one Redis."""
-
-    api: Api
-    notifier: RunningNotifier
-
-
-@pytest.fixture(scope="module")
-async def house(redis_url: str) -> AsyncIterator[House]:
-    async with (
-        a_notifier(redis_url, token_keys=TOKEN_KEYS, tick_ms=50) as notifier,
-        a_gateway(redis_url, NOTIFIER_URL=notifier.url) as api,
-    ):
-        yield House(api, notifier)
-
-
-async def open_sale(api: Api, stock: int = 3, **more: Any) -> SaleDriver:
-    return await SaleDriver.opened(api.redis, {"seat": stock, "box": 1}, **more)
 
 
 async def spoil_the_token(tab: Tab, sale_id: str) -> None:
@@ -58,24 +29,6 @@ async def spoil_the_token(tab: Tab, sale_id: str) -> None:
         }""",
         f"fairline:{sale_id}",
     )
-
-
-@asynccontextmanager
-async def a_visit(browser: Browser, api: Api, sale_id: str, **options: Any) -> AsyncIterator[Tab]:
-    async with a_tab(browser, **options) as tab:
-        await tab.page.goto(f"{api.url}/room/{sale_id}")
-        yield tab
-        assert not tab.faults
-
-
-async def join(tab: Tab, buyer: str = "anna") -> None:
-    await tab.page.fill("#buyer", buyer)
-    await tab.page.click("#go")
-    await tab.sees("You are in line")
-
-
-async def ticket_id(tab: Tab) -> str:
-    return str(await tab.page.locator("#ticket").inner_text())
 
 
 async def test_a_buyer_joins_sees_the_line_move_and_gets_it(browser: Browser, house: House) -> None:
@@ -95,12 +48,12 @@ async def test_a_buyer_joins_sees_the_line_move_and_gets_it(browser: Browser, ho
         mine = await ticket_id(tab)
         lease, grant = await sale.admit()
         assert grant.ids == [mine]
-        await tab.sees("It is your turn")
+        await heads(tab, "It is your turn")
         await sale.reserve(lease, mine)
-        await tab.sees("Set aside for you")
+        await heads(tab, "Set aside for you")
         await tab.sees("counts as bought once that is done")
         await sale.confirm(mine)
-        await tab.sees("You have it")
+        await heads(tab, "You have it")
         await expect(tab.page.locator("#what")).to_contain_text("Seat, no. 1")
         await expect(tab.page.locator("#status")).to_have_text("You have it")
         await tab.accessible()
@@ -143,7 +96,7 @@ async def test_a_reload_before_the_answer_makes_no_second_ticket(browser: Browse
         await eventually(lambda: dropped >= 2)
         dropping = False
         await tab.page.reload()
-        await tab.sees("You are in line")
+        await heads(tab, "You are in line")
         await expect(tab.page.locator("#position")).to_have_text("1")
         assert await sale.count("joined") == 1
 
@@ -192,7 +145,7 @@ async def test_s2_a_buyer_whose_order_failed_is_told_why_and_sees_the_new_ticket
         assert grant.ids == [new]
         await sale.reserve(lease, new)
         await sale.confirm(new)
-        await tab.sees("You have it")
+        await heads(tab, "You have it")
 
 
 async def test_who_says_that_fewer_will_do_is_told_how_many_there_were(browser: Browser, house: House) -> None:
@@ -206,7 +159,7 @@ async def test_who_says_that_fewer_will_do_is_told_how_many_there_were(browser: 
         lease, grant = await sale.admit()
         await sale.reserve(lease, *grant.ids)
         await sale.confirm(*grant.ids)
-        await tab.sees("You have it")
+        await heads(tab, "You have it")
         await expect(tab.page.locator("#what")).to_contain_text("Seat, no. 1, 2 (you asked for 3)")
 
 
@@ -218,14 +171,14 @@ async def test_without_a_websocket_the_page_asks(browser: Browser, redis_url: st
             await join(tab)
             mine = await ticket_id(tab)
             lease, _ = await sale.admit()
-            await tab.sees("It is your turn")
+            await heads(tab, "It is your turn")
             await sale.decline(lease, mine, reason="payment_declined")
             await tab.sees("Your order was declined")
             await tab.sees("The payment was declined")
             await tab.page.click("#again")
             await expect(tab.page.locator("#buyer")).to_have_value("anna")
             await tab.page.click("#go")
-            await tab.sees("You are in line")
+            await heads(tab, "You are in line")
             assert await ticket_id(tab) != mine
 
 
@@ -239,7 +192,7 @@ async def test_after_a_lost_websocket_the_page_connects_again(browser: Browser, 
             await join(tab)
             await eventually(lambda: len(tab.sockets) >= 2)
             await sale.admit()
-            await tab.sees("It is your turn")
+            await heads(tab, "It is your turn")
 
 
 async def test_whoever_shows_a_token_of_a_dropped_key_gets_another_one_by_the_same_request(
@@ -251,9 +204,9 @@ async def test_whoever_shows_a_token_of_a_dropped_key_gets_another_one_by_the_sa
         mine = await ticket_id(tab)
         await spoil_the_token(tab, sale.id)
         await tab.page.reload()
-        await tab.sees("You are in line")
+        await heads(tab, "You are in line")
         await sale.admit()
-        await tab.sees("It is your turn")
+        await heads(tab, "It is your turn")
         assert await ticket_id(tab) == mine
         assert await sale.count("joined") == 1
         tab.faults.clear()  # the browser tells of the 401
@@ -349,7 +302,7 @@ async def test_refusals_are_told_in_words(browser: Browser, house: House) -> Non
         await tab.accessible()
         await tab.page.fill("#buyer", "bert")
         await tab.page.click("#go")
-        await tab.sees("You are in line")
+        await heads(tab, "You are in line")
 
 
 async def test_whoever_is_in_line_elsewhere_is_sent_there(browser: Browser, house: House) -> None:
@@ -381,7 +334,7 @@ async def test_a_paused_sale_says_that_places_are_kept(browser: Browser, house: 
         await sale.change("pause")
         await tab.sees("The line is paused")
         await sale.change("resume")
-        await tab.sees("You are in line")
+        await heads(tab, "You are in line")
 
 
 async def test_a_halted_sale_says_that_places_are_kept(browser: Browser) -> None:
@@ -396,7 +349,7 @@ async def test_a_halted_sale_says_that_places_are_kept(browser: Browser) -> None
             await join(tab)
             os.kill(running.pid("redis"), signal.SIGKILL)
             await tab.sees("The sale is halted for a moment")
-            await tab.sees("You are in line")
+            await heads(tab, "You are in line")
             await tab.accessible()
 
 
@@ -436,38 +389,6 @@ async def test_without_javascript_the_room_says_what_it_needs(browser: Browser, 
     async with a_visit(browser, house.api, sale.id, java_script_enabled=False) as tab:
         await expect(tab.page.locator("noscript h2")).to_have_text("This page needs JavaScript")
         await expect(tab.page.locator("noscript h2")).to_be_visible()
-
-
-async def test_the_console_shows_and_steers_a_sale(browser: Browser, house: House) -> None:
-    sale = await open_sale(house.api)
-    await sale.join("anna", "bert")
-    async with a_tab(browser, viewport={"width": 360, "height": 740}) as tab:
-        page = tab.page
-        await page.goto(f"{house.api.url}/console")
-        await tab.accessible()
-        await page.fill("#key", "not the key of anybody at all")
-        await page.click("#enter")
-        await tab.sees("No operator has this key")
-        await page.fill("#key", FIRST_KEY)
-        await page.click("#enter")
-        await page.locator("#rows tr").first.wait_for()
-        await tab.accessible()
-        await page.goto(f"{house.api.url}/console#{sale.id}")
-        await tab.sees("A sale of a test")
-        await expect(page.locator("#totals")).to_contain_text("waiting2")
-        await tab.accessible()
-        assert await tab.fits()
-        await page.click("[data-act=pause]")
-        await expect(page.locator("#state")).to_have_text("paused")
-        await page.fill("#rate", "2,5")
-        await page.fill("#said", "one\ntwo")
-        await page.click("#pace button")
-        await tab.sees("Set.")
-        seen = await sale.look()
-        assert (seen.meta["state"], seen.meta["rate"], seen.meta["message"]) == ("paused", "2.5", "one\ntwo")
-        page.on("dialog", lambda dialog: dialog.accept())
-        await page.click("[data-act=end]")
-        await expect(page.locator("#state")).to_have_text("ended")
 
 
 async def test_the_reader_of_the_interface_needs_nothing_from_elsewhere(browser: Browser, house: House) -> None:
