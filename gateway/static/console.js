@@ -3,11 +3,20 @@
 const $ = (id) => document.getElementById(id);
 const EVERY_MS = 1000;
 const STATES = ["joined", "waiting", "admitted", "reserved", "confirmed", "declined", "sold_out", "released", "left", "lapsed"];
+const FIELDS = { // of the form: the sale's name for it, and what a number looks like, so that no other reads as "no limit"
+  rate: ["rate_per_s", /^(\d+(,\d{1,2})?|\d*\.\d+)$/, "50 or 2.5"], capacity: ["capacity", /^\d+$/, "200"], said: ["message"],
+};
 const MOVES = { draft: ["open", "end"], open: ["pause", "end"], paused: ["resume", "end"] };
 
-let key = sessionStorage.getItem("fairline:key") ?? "";
+const store = { // may be forbidden: then the key is kept until the page is loaded again
+  read() { try { return sessionStorage.getItem("fairline:key") ?? ""; } catch { return ""; } },
+  write(value) { try { sessionStorage.setItem("fairline:key", value); } catch { /* as above */ } },
+};
+
+let key = store.read();
 let shown = "";      // the sale on the page
 let version = -1;    // of the sale whose values are in the form
+let held = {};       // those values as they were put there
 let timer = 0;
 let next = null;     // page of the list
 
@@ -21,7 +30,7 @@ const cell = (tag, words, number = false) => {
 };
 const row = (...cells) => { const one = document.createElement("tr"); one.append(...cells); return one; };
 
-async function call(method, path, body) {
+async function call(method, path, body) { // what was answered, or nothing and the words that say why
   try {
     const answer = await fetch(`/admin${path}`, {
       method, cache: "no-store", signal: AbortSignal.timeout(15000),
@@ -29,12 +38,11 @@ async function call(method, path, body) {
       body: body && JSON.stringify(body),
     });
     const said = await answer.json().catch(() => ({}));
-    if (answer.status === 401) forget();
-    trouble(answer.ok ? "" : said.detail ?? `The gateway answered ${answer.status}.`);
-    return answer.ok ? said : null;
+    const words = answer.ok ? "" : said.detail ?? `The gateway answered ${answer.status}.`;
+    if (answer.status === 401) forget(words);
+    return { said: answer.ok ? said : null, words };
   } catch {
-    trouble("The gateway does not answer. Trying again.");
-    return null;
+    return { said: null, words: "The gateway does not answer." };
   }
 }
 
@@ -43,16 +51,19 @@ function trouble(words) {
   $("trouble").hidden = !words;
 }
 
-function forget() {
+function forget(words = "") {
   key = "";
-  sessionStorage.removeItem("fairline:key");
+  store.write("");
   route();
+  trouble(words);
 }
 
 function route() {
   clearTimeout(timer);
-  shown = decodeURIComponent(location.hash.slice(1));
+  try { shown = decodeURIComponent(location.hash.slice(1)); } catch { shown = ""; }
   version = -1;
+  trouble("");
+  text("done", "");
   $("login").hidden = Boolean(key);
   $("sales").hidden = !key || Boolean(shown);
   $("sale").hidden = true;
@@ -60,8 +71,9 @@ function route() {
 }
 
 async function drawSales(after = "") {
-  const page = await call("GET", `/sales?limit=100${after && `&after=${encodeURIComponent(after)}`}`);
+  const { said: page, words } = await call("GET", `/sales?limit=100${after && `&after=${encodeURIComponent(after)}`}`);
   if (shown || !key) return;
+  trouble(words);
   if (page) {
     if (!after) $("rows").replaceChildren();
     for (const sale of page.sales) {
@@ -80,17 +92,18 @@ async function drawSales(after = "") {
 
 async function drawSale() {
   const asked = shown;
-  const [sale, counts] = await Promise.all([
+  const [{ said: sale, words }, { said: counts, words: more }] = await Promise.all([
     call("GET", `/sales/${encodeURIComponent(asked)}`), call("GET", `/sales/${encodeURIComponent(asked)}/stats`),
   ]);
   if (asked !== shown || !key) return;
+  trouble(words || more);
   if (sale) drawHead(sale);
   if (counts) drawCounts(counts);
   clearTimeout(timer);
   timer = setTimeout(() => (document.hidden ? 0 : drawSale()), EVERY_MS);
 }
 
-function drawHead(sale) {
+function drawHead(sale, anyhow = false) {
   $("sale").hidden = false;
   text("name", sale.name);
   text("state", sale.state);
@@ -100,11 +113,12 @@ function drawHead(sale) {
   text("known", sale.acknowledged ? "known to Postgres" : "not yet known to Postgres");
   for (const button of document.querySelectorAll("[data-act]")) button.hidden = !MOVES[sale.state]?.includes(button.dataset.act);
   $("pace").hidden = !MOVES[sale.state];
-  if (sale.version !== version && !$("pace").contains(document.activeElement)) {
+  if (anyhow || (sale.version !== version && !$("pace").contains(document.activeElement))) {
     version = sale.version;
     $("rate").value = sale.rate_per_s ?? "";
     $("capacity").value = sale.capacity ?? "";
     $("said").value = sale.message ?? "";
+    for (const id of Object.keys(FIELDS)) held[id] = $(id).value;
   }
 }
 
@@ -125,36 +139,48 @@ function drawCounts(counts) {
   text("at", new Date(counts.server_time).toLocaleTimeString());
 }
 
-async function act(action) {
-  if (action === "end" && !confirm(`End ${shown} for good? Everybody in line is sent away.`)) return;
-  text("done", `${action} …`);
-  const sale = await call("POST", `/sales/${encodeURIComponent(shown)}/${action}`);
-  text("done", sale ? `Done: ${sale.state}.` : "");
-  if (sale) drawHead(sale);
+async function change(method, path, body, done) { // what came of it stays to be read, while the sale is read on
+  const asked = shown;
+  text("done", "One moment …");
+  const { said, words } = await call(method, `/sales/${encodeURIComponent(asked)}${path}`, body);
+  if (asked !== shown || !key) return;
+  text("done", said ? done(said) : words);
+  if (said) drawHead(said, method === "PATCH");
 }
 
-function number(id) {
-  const given = $(id).value.trim().replace(",", ".");
-  return given === "" ? null : Number(given);
+function act(action) {
+  if (action === "end" && !confirm(`End ${shown} for good? Everybody in line is sent away.`)) return;
+  change("POST", `/${action}`, undefined, (sale) => `Done: ${sale.state}.`);
+}
+
+function set() {
+  const body = {}; // only what was changed here: the rest may have been changed elsewhere meanwhile
+  for (const [id, [name, number, like]] of Object.entries(FIELDS)) {
+    const given = $(id).value.trim();
+    if ($(id).value === held[id]) continue;
+    if (given && number && !number.test(given)) {
+      text("done", `“${given}” is no number like ${like}. Nothing was changed.`);
+      return $(id).focus();
+    }
+    body[name] = !given ? null : number ? Number(given.replace(",", ".")) : $(id).value;
+  }
+  if (!Object.keys(body).length) return text("done", "There is nothing to set.");
+  change("PATCH", "", body, () => "Set.");
 }
 
 $("login").addEventListener("submit", (event) => {
   event.preventDefault();
-  key = $("key").value.trim();
+  const given = $("key").value.trim();
   $("key").value = "";
-  sessionStorage.setItem("fairline:key", key);
+  if (!/^[ -~]+$/.test(given)) return trouble("That is no key: no key has such characters."); // nor may a header have them
+  key = given;
+  store.write(key);
   route();
 });
-$("pace").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  document.activeElement.blur();
-  const sale = await call("PATCH", `/sales/${encodeURIComponent(shown)}`, { rate_per_s: number("rate"), capacity: number("capacity"), message: $("said").value || null });
-  text("done", sale ? "Set." : "");
-  if (sale) drawHead(sale);
-});
+$("pace").addEventListener("submit", (event) => { event.preventDefault(); set(); });
 for (const button of document.querySelectorAll("[data-act]")) button.addEventListener("click", () => act(button.dataset.act));
 $("more").addEventListener("click", () => drawSales(next));
-$("out").addEventListener("click", forget);
+$("out").addEventListener("click", () => forget());
 addEventListener("hashchange", route);
 document.addEventListener("visibilitychange", () => { if (!document.hidden && key) (shown ? drawSale : drawSales)(); });
 route();
