@@ -54,9 +54,11 @@ let socket = null;
 let failures = 0;
 let farewell = "";               // what became of a ticket that is not there any more
 let timers = {};
+let quiet = 0;                   // until then the sale is not to be asked for
 let said = { words: "", at: 0 };
 
-const later = (name, ms, act) => { clearTimeout(timers[name]); timers[name] = setTimeout(act, ms); };
+const stop = (name) => { clearTimeout(timers[name]); delete timers[name]; };
+const later = (name, ms, act) => { stop(name); timers[name] = setTimeout(() => { delete timers[name]; act(); }, ms); };
 const jitter = (ms) => ms * (0.75 + Math.random() / 2);
 const text = (id, words) => { if ($(id).textContent !== words) $(id).textContent = words; };
 const show = (id, on) => { $(id).hidden = !on; };
@@ -82,7 +84,7 @@ function trouble({ status, said }) {
     : said.code === "recovering" ? "The sale is halted for a moment while it is being checked. Places are kept; nobody is let in meanwhile."
     : status >= 500 || status === 429 ? "Many people are here right now. Trying again; your place is kept." : "";
   text("trouble", words);
-  show("trouble", Boolean(words));
+  show("trouble", words);
 }
 
 // How the sale stands
@@ -90,6 +92,7 @@ function trouble({ status, said }) {
 async function readSale() {
   const answer = await call("GET", api);
   trouble(answer);
+  quiet = Date.now() + answer.retry;
   if (answer.status === 200) {
     sale = answer.said;
     clock = Date.parse(sale.server_time) - Date.now();
@@ -97,14 +100,14 @@ async function readSale() {
     return location.reload();
   }
   draw();
-  const asking = !document.hidden && !(socket?.readyState === WebSocket.OPEN);
+  const asking = !document.hidden && !(sale && socket?.readyState === WebSocket.OPEN);
   if (asking) later("sale", Math.max(jitter(SALE_EVERY_MS), answer.retry), readSale);
 }
 
 // Joining
 
 function newKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 async function join() {
@@ -120,7 +123,7 @@ async function join() {
     mine.ticket = { ...said, first: said.position };
     if (!said.token) {
       mine = { buyer: mine.buyer };
-      text("fault", "You are in line already, from another device or browser. Please go on there: only it can show your place.");
+      if (!elsewhere()) text("fault", "You are in line already, from another device or browser. Please go on there: only it can show your place.");
     }
     keep();
     if (mine.ticket) follow();
@@ -138,7 +141,18 @@ async function join() {
 
 function keep() { store.write(mine); }
 
-function backoff() { // full jitter, so that a crowd does not come back at one instant
+function elsewhere() { // whether another window here is in line: its ticket is ours
+  const kept = store.read();
+  const busy = mine.ticket ? !FINAL.has(mine.ticket.state) : mine.key;
+  if (busy || !kept.ticket || FINAL.has(kept.ticket.state)) return false;
+  mine = kept;
+  text("fault", "");
+  follow();
+  draw();
+  return true;
+}
+
+function backoff() { // full jitter: a crowd must not come back at once
   return 250 + Math.random() * Math.min(LONGEST_WAIT_MS, 500 * 2 ** failures++);
 }
 
@@ -151,21 +165,22 @@ function follow() {
   readTicket();
 }
 
-async function readTicket() {
+async function readTicket() { // whether it is surely over
   if (!mine.ticket || document.hidden) return;
-  const { state: asked, token } = mine.ticket;
-  const answer = await call("GET", `${api}/tickets/${mine.ticket.ticket_id}`);
+  const { state: asked, token, ticket_id: id } = mine.ticket;
+  const answer = await call("GET", `${api}/tickets/${id}`), told = answer.status === 200;
+  if (mine.ticket?.ticket_id !== id) return;
   trouble(answer);
-  // An answer to a question of before the end was told may say what was before it.
-  if (answer.status === 200) { if (!mine.ticket || asked === mine.ticket.state || !FINAL.has(mine.ticket.state)) take(answer.said); }
+  // An answer to a question of before a change was told may say what was before it.
+  if (told && (asked === mine.ticket.state || FINAL.has(answer.said.state))) take(answer.said);
   else if (answer.status === 401) refused(token);
   else if (answer.status === 404) lost(NOT_FOUND);
   else if (answer.status === 410) lost("This sale is long over, and its places are in the archive. What you bought is yours; the shop knows of it.");
   if (!mine.ticket) return;
-  if (FINAL.has(mine.ticket.state)) return mine.ticket.next_poll_s && later("ticket", jitter(mine.ticket.next_poll_s * 1000), readTicket);
-  const live = socket?.readyState === WebSocket.OPEN && mine.ticket.epoch === sale?.epoch;
-  const next = answer.status === 200 ? jitter((mine.ticket.next_poll_s ?? 2) * 1000) : backoff();
-  if (!live) later("ticket", Math.max(next, answer.status === 200 ? 0 : answer.retry), readTicket);
+  const { state, epoch, next_poll_s } = mine.ticket, final = FINAL.has(state);
+  const live = final ? !next_poll_s : socket?.readyState === WebSocket.OPEN && epoch === sale?.epoch;
+  if (!live) later("ticket", told ? jitter((next_poll_s ?? 2) * 1000) : Math.max(backoff(), answer.retry), readTicket);
+  return final && told;
 }
 
 function take(news) { // from status or WebSocket: the state is never older than what is known
@@ -174,8 +189,7 @@ function take(news) { // from status or WebSocket: the state is never older than
   const same = was.state === "WAITING" && news.state === "WAITING";
   mine.ticket = { ...was, ...news, token: was.token };
   delete mine.proved; // the token opens it
-  // A place never grows, so a greater one is older news. But where a lost sale was rebuilt, those who come back to their old
-  // places stand before ours again, and the place that was told in between is not true any more.
+  // A place grows only in a rebuilt sale, as others come back; else a greater one is older news.
   const grows = sale?.epoch > 0;
   if (same && !grows && was.position && news.position) mine.ticket.position = Math.min(was.position, news.position);
   if (news.state !== "WAITING") mine.ticket.position = null;
@@ -185,9 +199,10 @@ function take(news) { // from status or WebSocket: the state is never older than
   if (FINAL.has(news.state) && news.state !== was.state) settle();
 }
 
-function readmitted(ticket) { // the shop gave a new ticket at the old place; its token came with the status of the old one
+function readmitted(ticket) { // the shop gave a new ticket at the old place; its token came with the status
   mine.ticket = { ...ticket, state: "WAITING", reason: null, units: [], position: null, readmitted_as: null, readmitted: true };
   failures = 0;
+  hangUp();
   keep();
   follow();
   draw();
@@ -209,14 +224,18 @@ function progress(frame) {
     const eta = frame.rate && frame.state === "open" ? ((position - 1) * share) / frame.rate : null;
     return take({ state: "WAITING", position, ahead: position - 1, eta_s: eta });
   }
-  if (ticket?.state === "WAITING" && !timers.older) timers.older = setTimeout(() => { timers.older = 0; readTicket(); }, Math.random() * 5000); // D3: who asks is there
+  if (ticket?.state === "WAITING" && ticket.epoch < frame.epoch && frame.state !== "recovering" && !timers.ticket) later("ticket", Math.random() * 5000, readTicket); // D3: who asks is there
   draw();
 }
 
-function settle() {
-  clearTimeout(timers.ticket);
+function hangUp() {
+  stop("ticket");
   socket?.close();
   socket = null;
+}
+
+function settle() {
+  hangUp();
   readSale();
   if (mine.ticket.state === "RELEASED") later("ticket", jitter(1000), readTicket); // there may be a new ticket for it
 }
@@ -229,12 +248,14 @@ function refused(token) { // its key was taken back: the request that made the t
   join();
 }
 
-function lost(words) { // the ticket is not there any more, or the token is not ours: start over
+function lost(words) { // no ticket any more, or the token is not ours: start over
+  hangUp();
   mine = { buyer: mine.buyer };
   keep();
   farewell = words;
   text("fault", words);
   draw();
+  readSale();
 }
 
 function connect() {
@@ -242,11 +263,12 @@ function connect() {
   let one;
   try { one = socket = new WebSocket(mine.ticket.ws_url, ["fairline.v1", mine.ticket.token]); } catch { return; }
   let pause = 0;
-  one.onopen = () => { failures = 0; clearTimeout(timers.ticket); };
+  one.onopen = () => { failures = 0; stop("ticket"); };
   one.onmessage = ({ data }) => {
+    if (socket !== one) return;
     let frame;
     try { frame = JSON.parse(data); } catch { return; }
-    if (frame.type === "ticket") take({ ...frame, position: mine.ticket?.position });
+    if (frame.type === "ticket") take({ ...frame, position: mine.ticket.position });
     else if (frame.type === "progress") progress(frame);
     else if (frame.type === "bye") pause = frame.retry_after_ms;
   };
@@ -290,14 +312,14 @@ function draw() {
   if (sale) {
     text("name", sale.name);
     text("message", sale.message ?? "");
-    show("message", Boolean(sale.message));
+    show("message", sale.message);
   }
   const draft = sale?.state === "draft", done = sale && (sale.state === "ended" || sale.state === "closed");
   show("before", !ticket && draft);
-  show("over", !ticket && Boolean(done));
-  show("join", !ticket && Boolean(sale) && !draft && !done);
-  show("line", Boolean(ticket));
-  show("foot", Boolean(ticket) && !FINAL.has(ticket.state));
+  show("over", !ticket && done);
+  show("join", !ticket && sale && !draft && !done);
+  show("line", ticket);
+  show("foot", ticket && !FINAL.has(ticket.state));
   if (draft) drawBefore();
   if (done && !ticket) {
     text("over-title", "This sale has ended");
@@ -316,7 +338,7 @@ function drawBefore() {
   const two = (number) => String(number).padStart(2, "0");
   text("countdown", !opens ? "Soon" : days > 1 ? `${days} days` : left >= 3600 ? `${h + 24 * days}:${two(m)}:${two(s)}` : `${m}:${two(s)}`);
   text("opens", opens ? new Date(opens).toLocaleString() : "The shop has not said when. This page will open by itself.");
-  if (opens && left === 0) later("sale", jitter(700), readSale);
+  if (opens && left === 0) later("sale", Math.max(jitter(700), quiet - Date.now()), readSale);
   later("countdown", 1000, draw);
 }
 
@@ -338,8 +360,7 @@ function drawForm() {
   }
   sale.items.forEach((item, at) => {
     const words = $("items").querySelectorAll(".outlook")[at], wait = item.waiting ? `, ${item.waiting} in line` : "";
-    const fresh = `${OUTLOOK[item.outlook] ?? item.outlook}${item.outlook === "sold_out" ? "" : wait}`;
-    if (words.textContent !== fresh) words.textContent = fresh;
+    words.textContent = `${OUTLOOK[item.outlook] ?? item.outlook}${item.outlook === "sold_out" ? "" : wait}`;
   });
 }
 
@@ -352,7 +373,7 @@ function drawTicket(ticket) {
   const more = REASONS[ticket.reason] ?? (ticket.readmitted && waiting ? "The shop has put you back at your old place." : "");
   text("words", more ? `${words} ${more}` : words);
   text("next", halted ? "Nobody is let in at the moment. Your place is kept." : next);
-  show("place", waiting && Boolean(ticket.position));
+  show("place", waiting && ticket.position);
   if (waiting && ticket.position) {
     text("position", ticket.position.toLocaleString());
     text("ahead", ahead ? ahead.toLocaleString() : "nobody – you are next");
@@ -374,7 +395,7 @@ function drawTicket(ticket) {
 
 $("join").addEventListener("submit", (event) => {
   event.preventDefault();
-  if ($("go").disabled) return;
+  if ($("go").disabled || elsewhere()) return;
   const form = new FormData($("join")), buyer = form.get("buyer").trim().normalize("NFC");
   if (!buyer) {
     text("fault", "Please say who you are.");
@@ -388,9 +409,9 @@ $("leave").addEventListener("click", () => { show("sure", true); show("leave", f
 $("leave-no").addEventListener("click", () => { show("sure", false); draw(); $("leave").focus(); });
 $("leave-yes").addEventListener("click", leave);
 $("again").addEventListener("click", async () => {
-  if (mine.ticket?.state === "RELEASED") await readTicket(); // put back meanwhile? Then that ticket is the one to keep
-  if (mine.ticket && !FINAL.has(mine.ticket.state)) return;
-  clearTimeout(timers.ticket);
+  if (elsewhere()) return;
+  if (mine.ticket?.state === "RELEASED" && !(await readTicket())) return; // put back meanwhile? Then that is the one to keep
+  stop("ticket");
   mine = { buyer: mine.buyer };
   failures = 0;
   keep();
@@ -398,10 +419,11 @@ $("again").addEventListener("click", async () => {
   readSale();
 });
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) return;
+  if (document.hidden || elsewhere()) return;
   readSale();
   follow();
 });
+addEventListener("storage", elsewhere);
 addEventListener("online", () => { failures = 0; follow(); });
 
 readSale();
