@@ -66,6 +66,7 @@ function route() {
   text("done", "");
   $("login").hidden = Boolean(key);
   $("sales").hidden = !key || Boolean(shown);
+  $("back").hidden = !key || !shown;
   $("sale").hidden = true;
   if (key) (shown ? drawSale : drawSales)();
 }

@@ -147,3 +147,15 @@ async def test_the_console_works_where_the_browser_keeps_nothing(browser: Browse
         await tab.page.click("#enter")
         await tab.sees("That is no key")
         assert not tab.faults
+
+
+async def test_the_console_leads_back_from_a_sale_that_is_not_there(browser: Browser, house: House) -> None:
+    sale = await open_sale(house.api)
+    async with a_tab(browser) as tab:
+        await sign_in(tab, house.api, sale.id)
+        await tab.page.goto(f"{house.api.url}/console#no-such-sale")
+        await tab.sees("There is no such sale")
+        await tab.accessible()
+        await tab.page.click("#back a")
+        await tab.page.locator("#rows tr").first.wait_for()
+        await expect(tab.page.locator("#trouble")).to_be_hidden()
