@@ -59,7 +59,11 @@ local function rank(line, ticket, id)
   return redis.call('ZRANK', line.key, id) or -1
 end
 
+-- An order that was read back from Postgres says how many were bought, and not how many were asked for where fewer were
+-- fine. Its ticket was never admitted as far as Redis knows; its buyer finds it all the same (R2).
 local function same_wish(ticket, quantity, fewer)
+  local ordered = ticket[F.state] == 'CONFIRMED' or ticket[F.state] == 'RELEASED'
+  if fewer and ordered and ticket[F.tries] == 0 and not takes_fewer(ticket) then return quantity >= ticket[F.quantity] end
   return takes_fewer(ticket) == fewer and quantity == (fewer and ticket[F.asked] or ticket[F.quantity])
 end
 

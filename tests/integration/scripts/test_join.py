@@ -1,5 +1,6 @@
 """join.lua: places in line, repeats, refusals (R1, R2)."""
 
+import msgspec
 from redis.asyncio import Redis
 
 from fairline.events import TicketDeclined
@@ -78,6 +79,24 @@ async def test_r2_whether_fewer_will_do_belongs_to_the_request_and_so_does_what_
         assert await sale.ask("ada", key="k1", quantity=quantity, fewer=fewer) == ("KEY_REUSED", None)
     await sale.ask("bob", key="k1", quantity=1)
     assert (await sale.ask("bob", key="k1", quantity=1, fewer=True))[0] == "KEY_REUSED"
+
+
+async def test_r2_a_ticket_of_fewer_units_that_was_read_back_from_postgres_is_found_by_its_request(
+    new_sale: NewSale,
+) -> None:
+    sale = await new_sale(2, per_buyer_limit=3)
+    _, asked = await sale.ask("ada", key="k1", quantity=3, fewer=True)
+    assert asked is not None
+    lease, _ = await sale.admit()
+    await sale.reserve(lease, asked.ticket_id)
+    await sale.confirm(asked.ticket_id)
+    # As ``rebuild`` has it where Redis had lost it: an order says how many were bought, not how many were asked for.
+    record = msgspec.structs.replace(await sale.record(asked.ticket_id), asked=0, tries=0)
+    await sale.raw.hset(sale.keys.tickets, asked.ticket_id, msgspec.msgpack.encode(record))
+    word, ticket = await sale.ask("ada", key="k1", quantity=3, fewer=True)
+    assert (word, ticket and (ticket.state, ticket.quantity)) == ("SAME", ("CONFIRMED", 2))
+    for quantity, fewer in ((3, False), (1, True)):
+        assert (await sale.ask("ada", key="k1", quantity=quantity, fewer=fewer))[0] == "KEY_REUSED"
 
 
 async def test_who_takes_fewer_may_still_not_ask_for_more_than_a_buyer_may_have(new_sale: NewSale) -> None:
