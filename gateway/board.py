@@ -1,8 +1,9 @@
 """The board: how each sale stands, read from Redis at most once a frame (100 ms) however many ask.
 
 Owns a bounded cache. What is on it is at most ``frame_s`` old, counted from before it was asked for, so that a
-refusal by it ("sold out") is never older than one frame (E3). One question per sale is under way at a time. Sales that
-Redis does not know are remembered for a moment too, in a list of their own, so that they push no real sale out.
+refusal by it ("sold out") is never older than one frame (E3), or than Redis's answer where that takes longer: one
+question per sale is under way at a time, and who comes meanwhile waits for it. Sales that Redis does not know are
+remembered for a moment too, in a list of their own, so that they push no real sale out.
 """
 
 import asyncio
