@@ -174,6 +174,7 @@ class Records:
                     return None
                 hint = ": Postgres may be away" if answer.status == _AWAY else ", which it never should: is it one?"
                 raise UnavailableError(f"the order service at {self._url} answered {answer.status}{hint}")
-        except (TimeoutError, aiohttp.ClientError, msgspec.DecodeError) as error:
+        # An answer may be nested too deep, and text that is no UTF-8 is a plain ValueError.
+        except (aiohttp.ClientError, OSError, ValueError, RecursionError) as error:
             why = str(error) or type(error).__name__
             raise UnavailableError(f"the order service at {self._url} cannot be asked: {why}") from error

@@ -73,21 +73,22 @@ async def test_an_unknown_sale_and_an_epoch_that_moved_are_answers(serve: Serve)
 @pytest.mark.parametrize(
     ("status", "body", "content_type"),
     [
-        (503, "{}", "application/problem+json"),
-        (404, "<h1>no such proxy</h1>", "text/html"),
-        (404, '{"code": "not_found"}', "application/problem+json"),  # a gateway, or an order service without this list
-        (200, "{", "application/json"),
-        (200, '{"tickets": [{}], "next": null}', "application/json"),
-        (200, " " * 200, "application/json"),
+        (503, b"{}", "application/problem+json"),
+        (404, b"<h1>no such proxy</h1>", "text/html"),
+        (404, b'{"code": "not_found"}', "application/problem+json"),  # a gateway, or an order service without this list
+        (200, b"{", "application/json"),
+        (200, b'{"tickets": [{}], "next": null}', "application/json"),
+        (200, b" " * 200, "application/json"),
+        (200, b'{"tickets": [], "next": "\xff"}', "application/json"),
     ],
 )
 async def test_nonsense_is_an_outage(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, status: int, body: str, content_type: str
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, status: int, body: bytes, content_type: str
 ) -> None:
     monkeypatch.setattr(records, "MOST_BYTES", 100)
 
     async def answer(_: web.Request) -> web.Response:
-        return web.Response(status=status, text=body, content_type=content_type)
+        return web.Response(status=status, body=body, content_type=content_type)
 
     client = await serve(answer)
     with pytest.raises(UnavailableError, match="order service"):
