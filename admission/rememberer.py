@@ -4,7 +4,8 @@ What was left of an archived sale is lost with Redis like everything else, and n
 can change, so it needs none. Postgres has it all. Until every sale of Postgres is there again, those that run at least
 as halted ones, nobody can know whether a sale that Redis does not know is lost: ``Room.is_whole`` says so.
 
-Archived sales are looked through once on each Redis, a page at a time; any number of copies may do it at once.
+Archived sales are looked through once on each Redis, a page at a time; any number of copies may do it at once. One that
+was made anew meanwhile is halted, so that it is rebuilt, ends and is archived again.
 """
 
 from typing import Any, Final, cast
@@ -18,6 +19,7 @@ from fairline.store.client import answering
 from fairline.store.keys import SaleKeys
 from fairline.store.replies import WordReply
 from fairline.store.room import Room
+from fairline.store.sales import Sales
 from fairline.store.scripts import Script
 
 log = logs.get(__name__)
@@ -31,6 +33,7 @@ class Rememberer:
     def __init__(self, redis: Redis, room: Room, records: Records) -> None:
         self._redis = redis
         self._room = room
+        self._sales = Sales(room)
         self._records = records
         self._remember: Final = Script("admission", "remember", WordReply)
 
@@ -48,12 +51,14 @@ class Rememberer:
         async for page in self._records.archived():
             pipe = cast(Any, self._redis).pipeline(transaction=False)
             for sale in page:
-                pipe.exists(SaleKeys(sale.sale_id).meta)
+                pipe.hget(SaleKeys(sale.sale_id).meta, "version")
             with answering():
                 there = await pipe.execute()
-            for sale, known in zip(page, there, strict=True):
-                if not known:
+            for sale, version in zip(page, there, strict=True):
+                if version is None:
                     brought += await self._write(sale)
+                elif int(version) < sale.version and await self._sales.halt(sale.sale_id, "older than Postgres"):
+                    log.critical("sale halted: it was archived, and is made anew", sale=sale.sale_id)
         if await self._room.look_ends(look):
             log.info("this Redis has every sale", archived_and_brought_back=brought)
 

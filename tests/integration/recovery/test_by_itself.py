@@ -188,6 +188,25 @@ async def test_c2_an_archived_sale_is_archived_again_after_all_of_redis_was_lost
     assert await not_served(sale)
 
 
+async def test_c2_an_archived_sale_that_was_made_anew_on_an_emptied_redis_is_archived_again(world: World) -> None:
+    sale = await world.sale(4)
+    async with an_admission(quick(world, archive_after_s=1)):
+        [ada] = await sale.join("ada")
+        await eventually(lambda: state_is(sale, ada, "CONFIRMED"), within_s=60)
+        await sale.change("end")
+        await eventually(lambda: not_served(sale), within_s=60)
+    await world.empty()
+    assert await SaleDriver(world.redis, {"seat": 9}, sale_id=sale.id).create() == "CREATED"
+    async with an_admission(quick(world, archive_after_s=1)):
+        await eventually(lambda: whole(world), within_s=60)
+        with pytest.raises(FencedError):
+            await sale.look()
+        await eventually(lambda: not_served(sale), within_s=60)
+        look = await sale.look()
+    assert (look.meta["state"], look.meta["epoch"], look.rows[0].stock) == ("closed", "1", 4)
+    assert await sale.room.read(sale.id, [(ada, "seat")]) == [None], "it is in the archive"
+
+
 async def not_served(sale: SaleDriver) -> bool:
     return sale.id not in await sale.room.sale_ids()
 
