@@ -28,7 +28,7 @@ async def said(process: asyncio.subprocess.Process) -> list[str]:
     return printed.decode().splitlines()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_nothing_is_violated_whatever_is_broken(tmp_path: Path) -> None:
     process = await breaker("--rounds", str(ROUNDS), "--seed", str(SEED), "--out", str(tmp_path))
     lines = await said(process)
@@ -42,14 +42,13 @@ async def test_nothing_is_violated_whatever_is_broken(tmp_path: Path) -> None:
     assert names_in(tmp_path) == []
 
 
-@pytest.mark.timeout(180)
 async def test_ctrl_c_ends_a_round_and_leaves_no_process(tmp_path: Path) -> None:
     process = await breaker("--rounds", "1", "--faults", "operator", "--out", str(tmp_path))
 
     def playing() -> bool:
         return any(tmp_path.glob("chaos-*/history.jsonl"))
 
-    await eventually(playing, within_s=60)
+    await eventually(playing, within_s=120)
     pids = children(process.pid)
     assert len(pids) >= 11
     os.kill(process.pid, signal.SIGINT)

@@ -8,10 +8,12 @@ import pytest
 from tests.support.commands import fairline
 from tests.support.stack import FullStack, eventually
 
+PATIENT = {"FAIRLINE_GATEWAY_ACKNOWLEDGE_S": "18"}  # nearly as long as the command waits
+
 
 @pytest.fixture(scope="module")
 async def stack() -> AsyncIterator[FullStack]:
-    async with FullStack() as running:
+    async with FullStack(environ=PATIENT) as running:
         yield running
 
 

@@ -14,6 +14,8 @@ from tests.support.commands import fairline
 from tests.support.sale import a_name
 from tests.support.stack import FullStack, eventually
 
+PATIENT = {"FAIRLINE_GATEWAY_ACKNOWLEDGE_S": "18"}  # nearly as long as the command waits
+
 FINAL = {"CONFIRMED", "RELEASED", "DECLINED", "SOLD_OUT", "LAPSED", "LEFT"}
 
 
@@ -71,7 +73,7 @@ class Shop:
 
 @pytest.fixture(scope="module")
 async def stack() -> AsyncIterator[FullStack]:
-    async with FullStack() as running:
+    async with FullStack(environ=PATIENT) as running:
         yield running
 
 

@@ -17,7 +17,8 @@ from loadtest.bystander import Bystander
 from loadtest.checker import check
 from loadtest.history import read
 from loadtest.recorder import Recorder
-from tests.support.stack import FullStack, cannot_be_had
+from tests.support.stack import PATIENCE_S, FullStack, cannot_be_had
+from tests.support.trouble import opened
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCUST = ROOT / ".venv-load" / "bin" / "locust"
@@ -49,7 +50,7 @@ async def run_locust(host: str, sale_id: str, history: Path) -> list[dict[str, A
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(RUN_S + 40):
+        async with asyncio.timeout(RUN_S + PATIENCE_S):
             out, err = await process.communicate()
     finally:
         if process.returncode is None:
@@ -60,7 +61,7 @@ async def run_locust(host: str, sale_id: str, history: Path) -> list[dict[str, A
     return figures
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_fifty_buyers_for_twenty_seconds_break_nothing(tmp_path: Path) -> None:
     if not LOCUST.exists():
         cannot_be_had("there is no .venv-load: make .venv-load/.ready")
@@ -74,13 +75,13 @@ async def test_fifty_buyers_for_twenty_seconds_break_nothing(tmp_path: Path) -> 
                 Operator(Address(info["gateway_url"], info["operator_key"])) as operator,
                 Bystander(sale_id, others, **at) as bystander,
             ):
-                await bystander.listening(within_s=20)
+                await bystander.listening(within_s=PATIENCE_S)
                 others.sent("create", body=msgspec.to_builtins(definition))
                 await operator.create(definition)
                 others.sent("open")
-                await operator.act(sale_id, "open")
+                await opened(operator, sale_id)
                 figures = await run_locust(info["gateway_url"], sale_id, tmp_path / "buyers.jsonl")
-                left = await bystander.at_rest(within_s=20)
+                left = await bystander.at_rest(within_s=PATIENCE_S)
                 assert not left
                 others.rest(rested=True)
         finals = await read_finals.read(sale_id, kafka=info["kafka"], **at)

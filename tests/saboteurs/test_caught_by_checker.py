@@ -11,7 +11,7 @@ from loadtest.report import Finding
 from tests.saboteurs.conftest import Copy
 from tests.saboteurs.table import BY_THE_CHECKER, Saboteur
 from tests.support.sale import a_name
-from tests.support.stack import FullStack
+from tests.support.stack import PATIENCE_S, FullStack
 from tests.support.trouble import QUICK, Scene, all_ready, hold, release
 
 pytestmark = pytest.mark.timeout(300)
@@ -54,8 +54,8 @@ async def started_anew(stack: FullStack, saboteur: Saboteur) -> None:
     await all_ready(stack)
 
 
-async def found_in_a_sale(stack: FullStack) -> list[Finding]:
-    """What the checker says of a small sale that was given its time to come to rest."""
+async def found_in_a_sale(stack: FullStack, *, give_up_s: float, quiet_within_s: float) -> list[Finding]:
+    """What the checker says of a small sale that was given its time to come to rest, which it may never do."""
     scenario = Scenario(
         sale_id=a_name(of="sabotaged"),
         seed=4,
@@ -66,12 +66,12 @@ async def found_in_a_sale(stack: FullStack) -> list[Finding]:
         rate_per_s=25.0,
         capacity=40,
     )
-    async with Scene(stack, scenario, over_s=0.5, give_up_s=6) as scene:
-        return (await scene.evidence(quiet_within_s=2)).findings()
+    async with Scene(stack, scenario, over_s=0.5, give_up_s=give_up_s) as scene:
+        return (await scene.evidence(quiet_within_s=quiet_within_s)).findings()
 
 
 async def test_without_them_all_eight_hold(stack: FullStack) -> None:
-    found = await found_in_a_sale(stack)
+    found = await found_in_a_sale(stack, give_up_s=PATIENCE_S, quiet_within_s=PATIENCE_S)
     assert [finding.verdict for finding in found] == ["ok"] * 8, "\n".join(map(str, found))
 
 
@@ -79,7 +79,7 @@ async def test_without_them_all_eight_hold(stack: FullStack) -> None:
 async def test_it_is_caught(stack: FullStack, copy: Copy, saboteur: Saboteur) -> None:
     with copy.sabotaged(saboteur):
         await started_anew(stack, saboteur)
-        found = await found_in_a_sale(stack)
+        found = await found_in_a_sale(stack, give_up_s=12, quiet_within_s=3)
     await started_anew(stack, saboteur)
     violated = {finding.number for finding in found if finding.verdict == "violated"}
     assert saboteur.caught_by in violated, "\n".join(map(str, found))

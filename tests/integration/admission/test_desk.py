@@ -401,7 +401,7 @@ async def test_2_a_ticket_that_the_shop_cannot_answer_lapses_and_the_line_goes_o
             return await (refuse if asked["buyer_id"] == "poison" else yes)(request)
 
         shop.answer = answer
-        validator = Validator(kind="http", url=shop.url, timeout_ms=100)
+        validator = Validator(kind="http", url=shop.url, timeout_ms=500)
         sale = await new_sale(9, validator=validator, capacity=capacity)
         [poison] = await sale.join("poison")
         serving.serve(sale)

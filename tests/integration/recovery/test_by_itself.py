@@ -286,6 +286,7 @@ async def test_sales_that_go_on_are_rebuilt_before_those_that_are_over(
     assert (await recoverer.run_once(), asked) == (0, []), "a look that takes long begins nothing more"
     monkeypatch.undo()
     monkeypatch.setattr(world.records, "known", noted)
+    monkeypatch.setattr("admission.recoverer.BEGIN_WITHIN_S", 60.0)  # for a busy machine
     assert await a_recoverer(world, Metrics()).run_once() >= len(sales)
     assert asked[0] == last.id
     assert set(asked) >= {sale.id for sale in sales}
