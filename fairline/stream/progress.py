@@ -23,17 +23,17 @@ WITHIN_S: Final = 5.0
 
 async def ends_of(bootstrap: str, topics: Sequence[str], *, within_s: float = WITHIN_S) -> dict[Partition, int]:
     """The offset after the last record of each partition, of those that hold any."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, request_timeout_ms=round(within_s * 1000))
+    consumer = AIOKafkaConsumer(
+        *topics,  # a client knows the partitions of no others
+        bootstrap_servers=bootstrap,
+        group_id=None,
+        enable_auto_commit=False,
+        request_timeout_ms=round(within_s * 1000),
+    )
     try:
         async with asyncio.timeout(within_s):
             await start(consumer)
-            await consumer._client.fetch_all_metadata()  # noqa: SLF001 - partitions of topics it does not read
-            partitions = [
-                TopicPartition(topic, number)
-                for topic in topics
-                for number in consumer._client.cluster.partitions_for_topic(topic) or ()  # noqa: SLF001 - as above
-            ]
-            ends = await consumer.end_offsets(partitions)
+            ends = await consumer.end_offsets(list(consumer.assignment()))
     except (TimeoutError, KafkaError, OSError) as error:
         raise UnavailableError(f"Kafka does not say how much there is: {error!r}") from error
     finally:

@@ -2,8 +2,11 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -14,6 +17,7 @@ from fairline.errors import FencedError
 from fairline.events import OrderPlaced, SaleChanged, from_outbox
 from fairline.ids import readmission_of
 from fairline.store.tickets import Ticket
+from fairline.stream.progress import behind
 from tests.support.admission import UnsteadyRedis
 from tests.support.recovering import Replica, World, show, window_over
 from tests.support.sale import SaleDriver
@@ -225,12 +229,38 @@ async def test_v7_o3_an_order_without_a_verdict_keeps_its_unit_and_is_sent_with_
     assert (order.verdict, order.epoch) == ("confirmed", 1)
 
 
-async def test_d2_what_kafka_holds_is_decided_before_it_would_be_void(world: World) -> None:
+@asynccontextmanager
+async def no_order_is_written(postgres_dsn: str) -> AsyncIterator[None]:
+    """Whoever would write one waits."""
+    postgres = await asyncpg.connect(postgres_dsn)
+    try:
+        async with postgres.transaction():
+            await postgres.execute("LOCK TABLE orders IN SHARE MODE")
+            yield
+    finally:
+        await postgres.close()
+
+
+async def test_d2_what_kafka_holds_is_decided_before_it_would_be_void(
+    world: World, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sale = await world.sale(4)
     [ada] = await sale.reserved("ada")
-    await world.send(sale)  # and the verdict is not waited for
-    await world.empty()
-    await world.recover(sale, drain_s=30)
+    left: list[int] = []
+
+    async def looked(*given: Any) -> int:
+        left.append(await behind(*given))
+        return left[-1]
+
+    monkeypatch.setattr(recovery, "behind", looked)
+    async with no_order_is_written(postgres_dsn):
+        await world.send(sale)
+        await world.empty()
+        recovering = asyncio.create_task(world.recover(sale, drain_s=120))
+        await eventually(lambda: any(left) or recovering.done())
+        assert not recovering.done(), "it waits for the order that is not decided"
+    await recovering
+    assert left[-1] == 0
     assert await sale.states(ada) == ["CONFIRMED"]
     assert await faults_of(sale) == []
 

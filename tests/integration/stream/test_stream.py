@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from fairline.errors import UnavailableError
 from fairline.events import OrderConfirmed
 from fairline.stream import topics
+from fairline.stream.progress import behind, ends_of
 from fairline.stream.reader import Batch, EventReader, Partition, Record
 from fairline.stream.scan import scan
 from fairline.stream.writer import EventWriter, TooLargeError
@@ -170,6 +171,22 @@ async def test_lag_counts_what_is_not_read_yet(topic: Topic) -> None:
     assert reader.lag() == {topic.name: 6}
     await reader.rewind(records)
     assert reader.lag() == {topic.name: 10}
+
+
+async def test_a_group_is_behind_by_what_it_has_not_committed_of_what_there_was(topic: Topic) -> None:
+    group = f"{topic.name}-group"
+    assert await ends_of(topic.bootstrap, [topic.name], within_s=DEADLINE_S) == {}
+    await topic.put(b"1", b"2", b"3")
+    ends = await ends_of(topic.bootstrap, [topic.name], within_s=DEADLINE_S)
+    assert list(ends.values()) == [3]
+    reader = topic.reader()
+    records = await read(reader, 3)
+    assert await behind(topic.bootstrap, group, ends, within_s=DEADLINE_S) == 3
+    assert await reader.commit(records[:2])
+    assert await behind(topic.bootstrap, group, ends, within_s=DEADLINE_S) == 1
+    await topic.put(b"4")
+    assert await reader.commit(records)
+    assert await behind(topic.bootstrap, group, ends, within_s=DEADLINE_S) == 0, "what came later is not meant"
 
 
 async def test_a_second_member_takes_partitions_over_and_the_generation_says_so(topic: Topic) -> None:
