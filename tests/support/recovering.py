@@ -1,9 +1,7 @@
 """A sale on a Redis that a test may rob of its data, with a real Kafka, order service and Postgres behind it."""
 
 import asyncio
-import os
 import shutil
-import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +20,7 @@ from fairline.store.fence import identity
 from fairline.store.tickets import Shown, Ticket
 from fairline.stream.writer import EventWriter
 from order_service.app import start
+from tests.support.killed_redis import kill_redis
 from tests.support.orders import settings
 from tests.support.sale import SaleDriver
 from tests.support.stack import Running, eventually, servers
@@ -144,16 +143,7 @@ class World:
 
     async def kill(self) -> None:
         """It comes back from its file."""
-        was = await identity(self.running.redis_url)
-        os.kill(self.running.pid("redis"), signal.SIGKILL)
-
-        async def back() -> bool:
-            try:
-                return await identity(self.running.redis_url) != was
-            except (RedisError, OSError):
-                return False
-
-        await eventually(back)
+        await kill_redis(self.running)
         await self.connect(self.running.redis_url)
 
     async def connect(self, url: str) -> None:

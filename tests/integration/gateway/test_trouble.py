@@ -10,6 +10,7 @@ from typing import Any
 from fairline.store.room import Room
 from tests.integration.gateway.conftest import Troubled
 from tests.support.gateway import Api, Reply, a_gateway
+from tests.support.killed_redis import kill_redis
 from tests.support.sale import SaleDriver
 from tests.support.stack import eventually
 
@@ -55,7 +56,7 @@ async def test_a_restarted_redis_halts_the_sale_and_everybody_reads_recovering(t
     sale_id = await api.sale()
     ticket = (await api.join(sale_id, "anna", request="r")).json
     path = f"/sales/{sale_id}/tickets/{ticket['ticket_id']}"
-    os.kill(troubled.redis.pid("redis"), signal.SIGKILL)
+    await kill_redis(troubled.redis)
 
     async def recovering() -> bool:
         return bool((await api.call("GET", f"/sales/{sale_id}")).code == "recovering")

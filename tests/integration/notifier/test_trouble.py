@@ -14,6 +14,7 @@ from websockets.typing import Subprotocol
 from fairline.frames import SUBPROTOCOL
 from fairline.store.client import connect as connect_redis
 from fairline.store.fence import identity
+from tests.support.killed_redis import kill_redis
 from tests.support.listeners import Listener, RunningNotifier, a_notifier, token_of
 from tests.support.sale import SaleDriver
 from tests.support.stack import Running, eventually, servers
@@ -295,11 +296,8 @@ async def test_d1_after_a_kill_of_redis_the_sale_is_recovering_until_it_is_fence
     ):
         await anna.ticket("WAITING")
         await anna.progress(lambda frame: frame["state"] == "open")
-        await own_redis.bgrewriteaof()  # so that the file has the sale, whatever fsync did
-        pid = own.pid("redis")
         await own_redis.connection_pool.disconnect()
-        os.kill(pid, signal.SIGKILL)
-        await eventually(lambda: own.pid("redis") != pid)
+        await kill_redis(own)
         for _ in range(10):
             await anna.progress(lambda frame: frame["state"] == HALTED)
 

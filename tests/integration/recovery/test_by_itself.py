@@ -1,7 +1,5 @@
 """D2: whatever Redis loses, the controllers notice it and rebuild the sale, once, without anybody asking."""
 
-import os
-import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,10 +13,10 @@ from admission.settings import AdmissionSettings
 from fairline.errors import FencedError, UnavailableError
 from fairline.runtime.metrics import Metrics
 from fairline.store import keys as names
-from fairline.store.fence import identity
 from fairline.store.room import Room
 from fairline.store.sales import Sales
 from tests.support.admission import admission_settings, an_admission
+from tests.support.killed_redis import kill_redis
 from tests.support.recovering import World, show, window_over
 from tests.support.sale import SaleDriver
 from tests.support.sale_facts import faults_of
@@ -62,13 +60,7 @@ async def test_a_sale_goes_on_by_itself_and_nothing_is_sold_twice(world: World, 
         await sale.change("pause")
         cy, dan = [await sale.ticket(each) for each in await sale.join("cy", "dan")]
         if loss == "killed":
-            was = await identity(world.running.redis_url)
-            os.kill(world.running.pid("redis"), signal.SIGKILL)
-
-            async def back() -> bool:
-                return await identity(world.running.redis_url) != was
-
-            await eventually(lambda: quietly(back))
+            await kill_redis(world.running)
         else:
             await eventually(lambda: acked(sale))
             await world.empty()
@@ -92,13 +84,6 @@ async def test_a_sale_goes_on_by_itself_and_nothing_is_sold_twice(world: World, 
 
 def units_of(each: Any) -> tuple[int, ...]:
     return each.sold.units if each.sold else ()
-
-
-async def quietly(look: Any) -> Any:
-    try:
-        return await look()
-    except (RedisError, OSError):
-        return False
 
 
 async def acked(sale: SaleDriver) -> bool:

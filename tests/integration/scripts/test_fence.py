@@ -1,23 +1,21 @@
 """D1: a Redis that is not the one a sale was fenced to is refused by every script, and nothing is changed."""
 
-import os
-import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from fairline.errors import FencedError
 from fairline.store.client import connect
 from fairline.store.fence import adopt, identity
 from fairline.store.keys import SaleKeys
 from tests.integration.scripts.conftest import NewSale
+from tests.support.killed_redis import kill_redis
 from tests.support.sale import SaleDriver
 from tests.support.sale_facts import faults_of
 from tests.support.scripts import ALL_SCRIPTS, script_of
-from tests.support.stack import Running, eventually, servers
+from tests.support.stack import Running, servers
 
 # What a caller might say for each argument of any script; before the fence nothing of it is looked at.
 ARGUMENTS: dict[str, Any] = {
@@ -113,18 +111,6 @@ async def own_redis() -> AsyncIterator[Running]:
         yield running
 
 
-async def _kill_and_wait(running: Running, was: str) -> None:
-    os.kill(running.pid("redis"), signal.SIGKILL)
-
-    async def came_back() -> bool:
-        try:
-            return await identity(running.redis_url) != was
-        except (RedisError, OSError):
-            return False
-
-    await eventually(came_back)
-
-
 async def test_d1_a_redis_that_came_back_from_its_aof_answers_fenced_until_it_is_adopted(own_redis: Running) -> None:
     was = await identity(own_redis.redis_url)
     client = connect(own_redis.redis_url, name="before")
@@ -132,7 +118,7 @@ async def test_d1_a_redis_that_came_back_from_its_aof_answers_fenced_until_it_is
     admitted, _ = await sale.join("ada", "bob")
     lease, _ = await sale.admit(1)
     await client.aclose()
-    await _kill_and_wait(own_redis, was)
+    await kill_redis(own_redis)
 
     client = connect(own_redis.redis_url, name="after")
     again = SaleDriver(client, {"seat": 3}, sale_id=sale.id)
