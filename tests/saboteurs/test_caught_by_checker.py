@@ -16,6 +16,8 @@ from tests.support.trouble import QUICK, Scene, all_ready, hold, release
 
 pytestmark = pytest.mark.timeout(300)
 
+PACED = 6  # "never faster than told"
+SLOW = 4.0  # tickets a second, far below what a busy machine comes to without a pace
 SERVICES = ("gateway", "admission", "order_service", "notifier")
 # A first opening waits until Kafka has its groups; many dead letters are no reason to stop, for they are meant here.
 PATIENT = {
@@ -54,7 +56,9 @@ async def started_anew(stack: FullStack, saboteur: Saboteur) -> None:
     await all_ready(stack)
 
 
-async def found_in_a_sale(stack: FullStack, *, give_up_s: float, quiet_within_s: float) -> list[Finding]:
+async def found_in_a_sale(
+    stack: FullStack, *, give_up_s: float, quiet_within_s: float, rate_per_s: float = 25.0
+) -> list[Finding]:
     """What the checker says of a small sale that was given its time to come to rest, which it may never do."""
     scenario = Scenario(
         sale_id=a_name(of="sabotaged"),
@@ -63,7 +67,7 @@ async def found_in_a_sale(stack: FullStack, *, give_up_s: float, quiet_within_s:
         requests=160,
         items=2,
         stock=10,
-        rate_per_s=25.0,
+        rate_per_s=rate_per_s,
         capacity=40,
     )
     async with Scene(stack, scenario, over_s=0.5, give_up_s=give_up_s) as scene:
@@ -79,7 +83,8 @@ async def test_without_them_all_eight_hold(stack: FullStack) -> None:
 async def test_it_is_caught(stack: FullStack, copy: Copy, saboteur: Saboteur) -> None:
     with copy.sabotaged(saboteur):
         await started_anew(stack, saboteur)
-        found = await found_in_a_sale(stack, give_up_s=12, quiet_within_s=3)
+        rate_per_s = SLOW if saboteur.caught_by == PACED else 25.0
+        found = await found_in_a_sale(stack, give_up_s=12, quiet_within_s=3, rate_per_s=rate_per_s)
     await started_anew(stack, saboteur)
     violated = {finding.number for finding in found if finding.verdict == "violated"}
     assert saboteur.caught_by in violated, "\n".join(map(str, found))
