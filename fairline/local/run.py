@@ -158,7 +158,9 @@ class Run:
         return f"Fairline is up after {took_s:.1f} s.\n\n{rows}\n"
 
     def _say(self, line: str) -> None:
-        self._show(line)
+        # A terminal that was closed, a pipe whose reader went away: nobody reads any more, and all goes on.
+        with contextlib.suppress(OSError):
+            self._show(line)
         # A full disk must not stop the stopping.
         with contextlib.suppress(OSError), (self._folder.logs / "stack.log").open("a") as log:
             log.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}Z {line}\n")

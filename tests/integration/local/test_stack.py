@@ -240,3 +240,25 @@ async def test_a_full_disk_is_said_in_one_sentence(tmp_path: Path) -> None:
         cannot_be_had("no file system may be mounted here")
     assert process.returncode == 1
     assert said.decode().startswith(f"The disk that holds {tmp_path / 'data'} is full: free some space there")
+
+
+async def test_whoever_read_its_lines_may_go_away_and_it_still_restarts_and_stops_cleanly(tmp_path: Path) -> None:
+    stack = FullStack(folder=tmp_path / "data")
+    reading, writing = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *(*FAKE, "--data", str(tmp_path / "data")),
+        env=os.environ | ONLY_REDIS | {"PYTHONUNBUFFERED": "1"},
+        stdout=writing,
+    )
+    os.close(writing)
+    try:
+        with os.fdopen(reading) as said:
+            lines = iter(said.readline, "")
+            await asyncio.to_thread(lambda: [next(line for line in lines if "logs" in line), next(lines)])
+        before = stack.pid("gateway")
+        os.kill(before, signal.SIGKILL)
+        await eventually(lambda: stack.pid("gateway") != before)
+    finally:
+        process.terminate()
+        await process.wait()
+    assert "Redis was stopped cleanly" in (tmp_path / "data" / "logs" / "stack.log").read_text()
