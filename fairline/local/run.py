@@ -1,6 +1,7 @@
 """The process of ``fairline up``: holds the folder, starts the stack, listens, and stops all when told to.
 
-Told by SIGINT, SIGTERM, SIGHUP or ``fairline down``; a second Ctrl-C ends the children without asking.
+Told by SIGINT, SIGTERM, SIGHUP or ``fairline down``; a second Ctrl-C ends the children without asking. Under nohup no
+SIGHUP tells it anything.
 Whatever happens, the children are gone when ``serve`` comes back.
 """
 
@@ -105,6 +106,8 @@ class Run:
 
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
+            if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup's wish
             loop.add_signal_handler(number, heard, number)
 
     async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -262,3 +262,13 @@ async def test_whoever_read_its_lines_may_go_away_and_it_still_restarts_and_stop
         process.terminate()
         await process.wait()
     assert "Redis was stopped cleanly" in (tmp_path / "data" / "logs" / "stack.log").read_text()
+
+
+async def test_under_nohup_it_outlives_its_terminal(tmp_path: Path) -> None:
+    nohup = ("nohup", *FAKE)
+    async with FullStack(command=nohup, environ=ONLY_REDIS, folder=tmp_path / "data") as stack:
+        before = stack.pid("gateway")
+        stack.process.send_signal(signal.SIGHUP)
+        os.kill(before, signal.SIGKILL)
+        await eventually(lambda: stack.pid("gateway") != before)
+        assert holder(tmp_path / "data") == stack.process.pid
