@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fairline.local.errors import StackError
+from fairline.local.folder import write_atomically
 
 LOOPBACK = "127.0.0.1"
 _FIRST, _LAST = (
@@ -40,9 +41,7 @@ def choose(names: list[str], *, kept_in: Path, forced: Mapping[str, int], say: C
     Raises:
         StackError: a forced port is taken or no port.
     """
-    kept: dict[str, int] = {}
-    if kept_in.exists():
-        kept = json.loads(kept_in.read_text())
+    kept = _kept(kept_in)
     chosen: dict[str, int] = {}
     for name in names:
         if name in forced:
@@ -53,8 +52,16 @@ def choose(names: list[str], *, kept_in: Path, forced: Mapping[str, int], say: C
             chosen[name] = _any_free(used={*chosen.values(), *kept.values(), *forced.values()})
             if name in kept:
                 say(f"port {kept[name]} of {name} is taken by now, using {chosen[name]}")
-    kept_in.write_text(json.dumps({**kept, **chosen}, indent=2) + "\n")
+    write_atomically(kept_in, json.dumps({**kept, **chosen}, indent=2) + "\n")
     return chosen
+
+
+def _kept(file: Path) -> dict[str, int]:
+    try:
+        kept: dict[str, int] = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):  # cut off by a crash: other ports do as well
+        return {}
+    return kept
 
 
 def _forced(name: str, port: int, *, used: Mapping[str, int]) -> int:

@@ -21,6 +21,13 @@ def test_ports_are_kept_for_the_next_time(tmp_path: Path) -> None:
     assert said == []
 
 
+@pytest.mark.parametrize("text", ["", '{"redis": 12'])
+def test_a_file_of_ports_that_a_crash_cut_off_is_written_anew(tmp_path: Path, text: str) -> None:
+    (tmp_path / "ports.json").write_text(text)
+    chosen, _ = choose(["redis"], tmp_path / "ports.json")
+    assert json.loads((tmp_path / "ports.json").read_text()) == chosen
+
+
 def test_a_kept_port_that_is_taken_by_now_is_replaced_with_a_line_that_says_so(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
