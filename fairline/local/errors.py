@@ -34,6 +34,6 @@ def writing(folder: Path) -> Iterator[None]:
                 f"{folder} cannot be written ({error.strerror}): give yourself the right to it, "
                 "or name another folder with --data."
             ) from error
-        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}:
             raise StackError(f"{folder} cannot be a folder ({error.strerror}): name another with --data.") from error
         raise

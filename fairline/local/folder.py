@@ -99,8 +99,9 @@ class DataFolder:
         write_atomically(self._clean, replid + "\n")
 
     def _has_files(self) -> bool:
-        # The lock is made before the marker; a second start at that moment must not call the folder foreign.
-        return any(file.name != "lock" for file in self.path.iterdir())
+        # Made before the marker: neither a second start at that moment nor one after a crash calls the folder foreign.
+        ours = {"lock", _draft_of(self._marker).name}
+        return any(file.name not in ours for file in self.path.iterdir())
 
     def _hold(self) -> None:
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -155,9 +156,13 @@ def _sync(folder: Path) -> None:
         os.close(entries)
 
 
+def _draft_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
+
+
 def write_atomically(path: Path, text: str) -> None:
     """For its owner alone; a reader sees the old text or the new one."""
-    draft = path.with_name(f".{path.name}.new")
+    draft = _draft_of(path)
     with writing(path.parent):
         with open(draft, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(text)

@@ -36,12 +36,21 @@ def test_a_file_instead_of_a_folder_is_refused(tmp_path: Path) -> None:
         DataFolder(tmp_path / "data").open()
 
 
-@pytest.mark.parametrize("path", ["file/data", "x" * 300, "/proc/none", "loop/data"])
+@pytest.mark.parametrize("path", ["file/data", "x" * 300, "/proc/none", "loop/data", "dangling"])
 def test_a_folder_that_cannot_be_is_said_in_a_sentence(tmp_path: Path, path: str) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("disk-that-is-not-mounted")
     with pytest.raises(StackError, match=r"cannot be a folder \(.+\): name another with --data"):
         DataFolder(tmp_path / path).open()
+
+
+def test_a_start_that_ended_before_the_folder_was_marked_does_not_make_it_foreign(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    (tmp_path / ".fairline.json.new").write_text('{"for')
+    data = DataFolder(tmp_path)
+    data.open()
+    data.close()
 
 
 def test_a_folder_is_held_once_at_a_time(tmp_path: Path) -> None:
