@@ -44,6 +44,11 @@ class DataFolder:
         with writing(self.path):
             if self.path.exists() and not self.path.is_dir():
                 raise StackError(f"{self.path} is not a folder: name another with --data.")
+            if self._marker.exists() and self._marker.stat().st_uid != os.geteuid():
+                raise StackError(
+                    f"The stack in {self.path} is another user's ({_owner(self._marker)}): start it as that user, "
+                    "or name another folder with --data."
+                )
             if self.path.exists() and not self._marker.exists() and self._has_files():
                 raise StackError(
                     f"{self.path} has files in it that are not Fairline's: name an empty or new folder with --data."
@@ -146,6 +151,13 @@ def holder(path: Path) -> int | None:
         return None
     finally:
         os.close(lock)
+
+
+def _owner(file: Path) -> str:
+    try:
+        return file.owner()
+    except KeyError:
+        return str(file.stat().st_uid)
 
 
 def _sync(folder: Path) -> None:

@@ -53,6 +53,19 @@ def test_a_start_that_ended_before_the_folder_was_marked_does_not_make_it_foreig
     data.close()
 
 
+def test_another_users_stack_is_refused_before_its_files_change_hands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = DataFolder(tmp_path / "data")
+    data.open()
+    data.close()
+    before = {file: file.stat().st_mtime_ns for file in data.path.iterdir()}
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(StackError, match=r"is another user's \(.+\): start it as that user"):
+        data.open()
+    assert {file: file.stat().st_mtime_ns for file in data.path.iterdir()} == before
+
+
 def test_a_folder_is_held_once_at_a_time(tmp_path: Path) -> None:
     first = DataFolder(tmp_path / "data")
     first.open()
