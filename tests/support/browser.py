@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
-from tests.support.stack import cannot_be_had
+from tests.support.stack import PATIENCE_S, cannot_be_had
 
 RULES: Final = {"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]}
 
@@ -29,6 +29,7 @@ def chromium() -> str:
 async def a_browser() -> AsyncIterator[Browser]:
     """One that is closed in the end. Root cannot have the sandbox; only our own pages are opened."""
     program = chromium()
+    expect.set_options(timeout=PATIENCE_S * 1000)  # 5 s otherwise
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=program, chromium_sandbox=os.geteuid() != 0)
         try:
@@ -50,7 +51,7 @@ class Tab:
         found = (await Axe().run(self.page, options=RULES)).response["violations"]
         assert not found, [(each["id"], each["nodes"][0]["target"]) for each in found]
 
-    async def sees(self, text: str, *, within_s: float = 15) -> None:
+    async def sees(self, text: str, *, within_s: float = PATIENCE_S) -> None:
         """Wait until this text can be seen."""
         await self.page.get_by_text(text, exact=False).locator("visible=true").first.wait_for(timeout=within_s * 1000)
 
