@@ -137,9 +137,13 @@ async def _kept_identity(url: str) -> str | None:
 async def at_once(work: Iterable[Any]) -> None:
     """Do all at the same time; the first failure ends the others and is the one that is told."""
     tasks = [asyncio.ensure_future(one) for one in work]
+    if not tasks:
+        return
     try:
-        await asyncio.gather(*tasks)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     finally:
         for task in tasks:
-            task.cancel()
+            task.cancel()  # once: a second time would break off the stopping of its child
         await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
