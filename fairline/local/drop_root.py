@@ -47,6 +47,7 @@ def footing(home: Path, postgres: Path, *, outside: Path = _OUTSIDE, namespaces:
         if not moved.exists():
             shutil.rmtree(elsewhere, ignore_errors=True)  # of an earlier data folder of this name, removed since
         elsewhere.mkdir(parents=True, exist_ok=True)
+        outside.chmod(0o755)  # whatever the umask: the other user has to get through
         os.chown(elsewhere, user.pw_uid, user.pw_gid)
         elsewhere.chmod(0o700)
         moved.write_text(f"{elsewhere}\n")
@@ -80,7 +81,8 @@ def _reachable(postgres: Path, *, outside: Path) -> Path:
         return postgres
     installation = postgres.parent.parent
     package = installation.parent
-    copy = outside / "programs" / hashlib.sha256(str(installation).encode()).hexdigest()[:16]
+    known_by = f"{installation} {postgres.stat().st_size}"  # a newer one at the same place has another size
+    copy = outside / "programs" / hashlib.sha256(known_by.encode()).hexdigest()[:16]
     if not copy.exists():
         draft = copy.with_name(f"{copy.name}.new")
         shutil.rmtree(draft, ignore_errors=True)
@@ -89,9 +91,10 @@ def _reachable(postgres: Path, *, outside: Path) -> Path:
         shutil.copytree(installation, draft / package.name / installation.name)
         if libraries.exists():
             shutil.copytree(libraries, draft / libraries.name)
+        for path in (draft, *draft.rglob("*")):
+            path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+        draft.parent.chmod(0o755)
         draft.rename(copy)
-    for folder in (outside, outside / "programs"):
-        folder.chmod(0o755)
     return copy / package.name / installation.name / "bin" / postgres.name
 
 

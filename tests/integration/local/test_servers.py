@@ -114,7 +114,15 @@ def reachable_by_all() -> Iterator[Path]:
         yield Path(name) / "outside"
 
 
+@pytest.fixture(params=[0o022, 0o077], ids=["umask 022", "umask 077"])
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become another user")
+@pytest.mark.usefixtures("umask")
 async def test_without_namespaces_postgres_runs_as_another_user_from_a_copy(
     reachable_by_all: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
