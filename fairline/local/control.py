@@ -91,7 +91,8 @@ def _short(folder: Path) -> Iterator[str]:
     if len(os.fsencode(path)) <= _LONGEST_PATH:
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="fl-") as shortcut:
+    # Not where TMPDIR says, which may be as deep as the folder.
+    with tempfile.TemporaryDirectory(prefix="fl-", dir="/tmp") as shortcut:
         link = Path(shortcut) / "f"
         link.symlink_to(folder, target_is_directory=True)
         yield str(link / NAME)

@@ -1,4 +1,5 @@
 import asyncio
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ async def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("depth", [1, 12], ids=["shallow", "deeper than a socket's path may be"])
-async def test_a_request_is_answered(tmp_path: Path, depth: int) -> None:
+async def test_a_request_is_answered(tmp_path: Path, depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path.joinpath(*["a-folder-name"] * depth)
     folder.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))  # a deep TMPDIR
     control = Control(folder, answer)
     (folder / "control.sock").touch()  # a crash left it
     await control.start()
