@@ -19,7 +19,7 @@ LOCK = Path(__file__).with_name(f"kafka-{_TEXT}.sha256")
 def folder(environ: Mapping[str, str]) -> Path:
     """Below the environment that runs this, or where ``FAIRLINE_KAFKA_JARS`` says."""
     named = environ.get("FAIRLINE_KAFKA_JARS")
-    return Path(named) if named else Path(sys.prefix) / "share" / "fairline" / f"kafka-{_TEXT}"
+    return Path(named).absolute() if named else Path(sys.prefix) / "share" / "fairline" / f"kafka-{_TEXT}"
 
 
 def locked(lock: Path = LOCK) -> dict[PurePosixPath, str]:

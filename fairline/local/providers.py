@@ -161,7 +161,7 @@ def _first(
 
 def _on_path(name: str, environ: Mapping[str, str]) -> list[Path]:
     found = shutil.which(name, path=environ.get("PATH", ""))
-    return [Path(found)] if found else []
+    return [Path(found).absolute()] if found else []  # it is started in another folder
 
 
 def _wheel(package: str) -> Path | None:

@@ -26,6 +26,13 @@ def test_the_jars_of_the_lock_pass(lock: Path) -> None:
     jars.check(lock.parent / "jars", lock)
 
 
+def test_a_folder_of_jars_named_from_here_is_found_from_anywhere(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(lock.parent)
+    found = jars.folder({"FAIRLINE_KAFKA_JARS": "jars"})
+    monkeypatch.chdir("/")
+    jars.check(found, lock)
+
+
 def test_a_jar_that_differs_is_refused(lock: Path) -> None:
     (lock.parent / "jars" / "a-1.jar").write_text("tampered")
     with pytest.raises(StackError, match=r"a-1.jar differs.*run make setup"):

@@ -43,6 +43,14 @@ def test_a_redis_that_is_new_enough_is_taken_from_path(
     assert providers.redis(environ).path == program
 
 
+def test_a_program_of_a_relative_path_is_found_from_anywhere(
+    says: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = says("redis-server", "Redis server v=7.0.15 sha=00000000:0")
+    monkeypatch.chdir(tmp_path.parent)
+    assert providers.redis({"PATH": tmp_path.name, "FAIRLINE_PROVIDER": "path"}).path == program
+
+
 @pytest.mark.parametrize("text", ["Redis server v=6.2.7 sha=0", "Valkey server v=7.1.0", "nonsense", ""])
 def test_a_redis_that_is_too_old_is_not_taken(says: Make, environ: dict[str, str], text: str) -> None:
     says("redis-server", text)
