@@ -74,9 +74,19 @@ def demo(
         stock=stock,
         connections=connections,
     )
+    _forget_earlier(wanted.out)
     code = asyncio.run(_on_running(wanted, on) if on else _on_fresh(wanted, keep=keep))
     if code:
         sys.exit(code)
+
+
+def _forget_earlier(out: Path) -> None:
+    """Its verdict must not be taken for that of a run which could not be played."""
+    if out.is_file():  # and not /dev/null
+        try:
+            out.unlink()
+        except OSError as error:
+            raise CliError(f"{out} cannot be written anew ({error.strerror}): name another --out.") from None
 
 
 async def _on_running(wanted: play.Options, data: Path) -> int:

@@ -93,6 +93,15 @@ async def test_without_a_terminal_it_plays_judges_writes_and_stops_everything(tm
     assert running_in(tmp_path) == []
 
 
+async def test_a_run_that_cannot_be_played_leaves_no_earlier_verdict_behind(tmp_path: Path) -> None:
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "demo.json").write_text('{"verdict": "pass"}')
+    code, printed = await played(cwd=tmp_path, FAIRLINE_PROVIDER="path", PATH="/nowhere")
+    assert code == 1
+    assert "was found" in printed
+    assert not (tmp_path / "build" / "demo.json").exists()
+
+
 @pytest.mark.timeout(300)
 async def test_it_fails_when_postgres_does_not_have_what_a_buyer_was_told(tmp_path: Path) -> None:
     async with FullStack() as stack:
