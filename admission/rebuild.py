@@ -79,7 +79,9 @@ def rebuild(found: Found, known: Known, ended: Iterable[Ended], *, epoch: int) -
     _readmit(tickets, readmitted, hands, what)
     what["verdicts"] = orders
     new = Rebuilt(meta_of(known, sale, epoch), {}, {}, hands.withdrawn, {}, what=what)
-    if "seq" in found.meta:  # no token up to this one is of a ticket that was lost (D4)
+    if "seq" in found.meta and not _made_anew(
+        found, known
+    ):  # no token up to this one is of a ticket that was lost (D4)
         new.meta[f"seq:{found.meta['epoch']}"] = found.meta["seq"]
     return _written(found, sale, tickets, hands, new)
 
@@ -87,7 +89,7 @@ def rebuild(found: Found, known: Known, ended: Iterable[Ended], *, epoch: int) -
 def _definition(found: Found, known: Known) -> SaleChanged:
     """The newer of both. Stock that was asked for in Redis alone goes on sale when Postgres knows (U3)."""
     meta, sale = found.meta, known.sale
-    if int(meta.get("version", 0)) <= known.version or int(meta["epoch"]) < sale.epoch:
+    if _made_anew(found, known) or int(meta.get("version", 0)) <= known.version or int(meta["epoch"]) < sale.epoch:
         return sale
     high = {item.sku: item.high for item in sale.items}
     return msgspec.structs.replace(
@@ -114,6 +116,12 @@ def _definition(found: Found, known: Known) -> SaleChanged:
             for sku, name in named_in(meta["skus"])
         ),
     )
+
+
+def _made_anew(found: Found, known: Known) -> bool:
+    """Whether Redis has another sale of this id than Postgres, made where that was lost. It was never open (O4)."""
+    created, lost = found.meta.get("created_ms"), known.sale.created_at_ms
+    return bool(created) and lost is not None and int(created or 0) != lost
 
 
 def _overrule(tickets: dict[str, TicketRecord], ended: Ended, what: Counter[str]) -> None:
@@ -299,6 +307,7 @@ def meta_of(known: Known, sale: SaleChanged, epoch: int) -> dict[str, str]:
         "message": sale.message,
         "when_sold_out": sale.when_sold_out,
         "validator": sale.validator,
+        "created_ms": _text(sale.created_at_ms),
         # Closed again by itself, once nothing is under way: what is found now may be.
         "state": "ended" if sale.state in {"closed", "archived"} else sale.state,
         "epoch": str(epoch),

@@ -2,7 +2,8 @@
 
     halted      its fence is not this Redis: restarted, promoted, or a unit was sold twice (U4), or an operator says so
     lost        Postgres knows it and Redis does not: emptied
-    behind      Redis runs an older version or epoch than Postgres knows: emptied, and made anew meanwhile
+    behind      Redis runs an older version or epoch than Postgres knows: emptied, and made anew meanwhile; one whose
+                version is no older by now is halted by the answer to its first change (``applied.lua``)
 
 Once each of them is there again, if only as halted, what was archived is brought back too, and this Redis is whole.
 Any number of copies may look; for each sale one rebuilds. Sales that go on come first, then those in which buyers are

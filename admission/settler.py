@@ -91,7 +91,11 @@ class Settler:
                     self._metrics.archived.inc(await stock.unlink(fact.batch))
             if applied:
                 newest = max(applied, key=lambda fact: (fact.epoch, fact.version))
-                await stock.applied(version=newest.version, epoch=newest.epoch)
+                word = await stock.applied(
+                    version=newest.version, epoch=newest.epoch, created_at_ms=newest.created_at_ms
+                )
+                if word == "HALTED":
+                    log.critical("sale halted: Postgres knows another of this id, Redis has lost it", sale=sale_id)
         except FencedError:
             log.warning("results passed over, the sale is halted", sale=sale_id, results=len(facts))
 

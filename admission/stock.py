@@ -238,8 +238,18 @@ class Stock:
             reply = await self._scripts.unlink(self._redis, self._keys, batch=batch)
         return reply.count
 
-    async def applied(self, *, version: int, epoch: int) -> str:
-        """Note what Postgres knows: APPLIED or OLD. Stock that was asked for up to then goes on sale (U3)."""
+    async def applied(self, *, version: int, epoch: int, created_at_ms: int | None = None) -> str:
+        """Note what Postgres knows: APPLIED or OLD. Stock that was asked for up to then goes on sale (U3).
+
+        HALTED where Postgres knows another sale of this id, by when it was created: Redis has lost that one.
+        """
         with answering():
-            reply = await self._scripts.applied(self._redis, self._keys, version=version, epoch=epoch, skus=self.skus)
+            reply = await self._scripts.applied(
+                self._redis,
+                self._keys,
+                version=version,
+                epoch=epoch,
+                created="" if created_at_ms is None else created_at_ms,
+                skus=self.skus,
+            )
         return reply.word

@@ -94,6 +94,7 @@ class SaleChanged(Fact, frozen=True, tag="sale.changed.v1", kw_only=True):
     """An operator (or the sale's own clock) changed a sale: the whole of it after the change, and what was done.
 
     ``version`` counts the changes of the sale, so that an older one is never applied over a newer one.
+    ``created_at_ms`` tells it from a sale of the same id that was made anew where Redis had lost it; null: not known.
     """
 
     version: int
@@ -111,6 +112,7 @@ class SaleChanged(Fact, frozen=True, tag="sale.changed.v1", kw_only=True):
     when_sold_out: str
     validator: str
     items: tuple[ItemState, ...]
+    created_at_ms: int | None = None
     at_ms: int
 
 
@@ -126,10 +128,11 @@ class SaleCounted(Fact, frozen=True, tag="sale.counted.v1", kw_only=True):
 
 
 class SaleApplied(Fact, frozen=True, tag="sale.applied.v1", kw_only=True):
-    """Postgres knows the sale up to this version (O4, U3)."""
+    """Postgres knows the sale up to this version (O4, U3): the one that was created then, where it knows when."""
 
     version: int
     epoch: int
+    created_at_ms: int | None = None
     at_ms: int
 
 

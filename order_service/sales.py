@@ -1,7 +1,8 @@
 """Sales as their operators change them, and their counts -> Postgres, and word back of what it knows (O4, U3).
 
 A change carries the whole sale, so that one that was lost costs nothing: only a newer version replaces what is there.
-Whatever comes is answered with the version that Postgres has.
+Whatever comes is answered with the version that Postgres has, and when that sale was created: a change of another sale
+of the same id, made anew on a Redis that lost it, is not taken over, and admission halts that one by the answer.
 """
 
 from collections.abc import Sequence
@@ -52,9 +53,7 @@ class Sales:
             for sale_id in sorted({change.sale_id for change in changes}):
                 row = await connection.fetchrow(query("known_sale"), sale_id)
                 assert row is not None  # noqa: S101 - taken over above, now or long ago
-                known[sale_id] = SaleApplied(
-                    sale_id=sale_id, version=row["version"], epoch=row["epoch"], at_ms=now_ms()
-                )
+                known[sale_id] = SaleApplied(sale_id=sale_id, **row, at_ms=now_ms())
             await _keep_counts(connection, [fact for fact in facts if isinstance(fact, SaleCounted)])
         outcomes: list[Outcome] = []
         for fact in reversed(facts):

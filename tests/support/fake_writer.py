@@ -76,7 +76,8 @@ class FakeWriter:
         match record.fact:
             case SaleChanged() as change if change.sale_id in self.sale_ids:
                 self.changes.append(change)
-                return SaleApplied(sale_id=change.sale_id, version=change.version, epoch=change.epoch, at_ms=now_ms())
+                known = {name: getattr(change, name) for name in ("sale_id", "version", "epoch", "created_at_ms")}
+                return SaleApplied(**known, at_ms=now_ms())
             case OrderPlaced() as order if order.sale_id in self.sale_ids:
                 self.orders.append(order)
                 if order.ticket_id not in self.verdicts:

@@ -23,7 +23,8 @@ end
 local now = now_ms()
 for field, text in pairs(fields) do redis.call('HSET', keys.meta, field, text) end
 redis.call('HSET', keys.meta,
-  'fence', instance(), 'state', 'draft', 'epoch', 0, 'seq', 0, 'version', 0, 'acked', 0, 'tokens', 0, 'filled_us', 0)
+  'fence', instance(), 'state', 'draft', 'epoch', 0, 'seq', 0, 'version', 0, 'acked', 0, 'tokens', 0, 'filled_us', 0,
+  'created_ms', now)
 for at, sku in ipairs(skus) do
   redis.call('HSET', keys.items,
     sku .. ':stock', stocks[at], sku .. ':version', 0, sku .. ':high', stocks[at], sku .. ':target', stocks[at],

@@ -67,6 +67,34 @@ async def test_each_version_has_a_row_of_history_the_first_that_came(desk: Desk)
     assert [tuple(row) for row in rows] == [(1, "create"), (2, "open")]
 
 
+async def test_2_another_sale_of_the_same_id_is_not_taken_over_but_answered_with_when_the_known_one_was_created(
+    desk: Desk,
+) -> None:
+    sale_id = a_sale_id()
+    await desk.know(sale(sale_id, version=2, created_at_ms=1_000))
+    [outcome] = await desk.know(sale(sale_id, version=3, stock=99, created_at_ms=2_000))
+    assert isinstance(outcome, Done)
+    [answer] = outcome.facts
+    assert isinstance(answer, SaleApplied)
+    assert (answer.version, answer.created_at_ms) == (2, 1_000)
+    assert await stock(desk, sale_id) == (10, 10)
+    rows = await desk.fetch("SELECT version FROM sale_history WHERE sale_id = $1", sale_id)
+    assert [row["version"] for row in rows] == [2]
+    assert answers(await desk.know(sale(sale_id, version=3, created_at_ms=1_000))) == [(3, 0)]
+
+
+async def test_a_change_that_does_not_say_when_its_sale_was_created_is_taken_over_and_so_is_one_after_it(
+    desk: Desk,
+) -> None:
+    sale_id = a_sale_id()
+    for version, created_at_ms in enumerate((None, 1_000, None, 2_000), 1):
+        [outcome] = await desk.know(sale(sale_id, version=version, created_at_ms=created_at_ms))
+        assert isinstance(outcome, Done)
+        [answer] = outcome.facts
+        assert isinstance(answer, SaleApplied)
+        assert (answer.version, answer.created_at_ms) == (version, created_at_ms)
+
+
 async def test_u3_withdrawn_serials_cannot_be_sold_and_come_back_when_named_no_more(desk: Desk) -> None:
     sale_id = a_sale_id()
     await desk.know(sale(sale_id))

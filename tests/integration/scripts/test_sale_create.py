@@ -49,6 +49,7 @@ async def test_postgres_is_told_of_the_whole_sale(draft: SaleDriver) -> None:
     assert (fact.sale_id, fact.version, fact.epoch, fact.action, fact.state) == (draft.id, 1, 0, "create", "draft")
     assert (fact.per_buyer_limit, fact.rate_per_s, fact.capacity, fact.message) == (2, 2.5, 7, "Grüße")
     assert (fact.opens_at_ms, fact.ends_at_ms, fact.when_sold_out) == (None, None, "keep_line")
+    assert fact.created_at_ms == fact.at_ms
     assert [(item.sku, item.name, item.stock, item.high, item.version, item.withdrawn) for item in fact.items] == [
         ("chair", "Chair", 3, 3, 0, ()),
         ("table", "Table", 0, 0, 0, ()),

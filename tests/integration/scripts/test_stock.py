@@ -1,5 +1,8 @@
 """stock.lua, applied.lua: stock is set, not moved; more waits for Postgres, less leaves every hand its unit (U3)."""
 
+import pytest
+
+from fairline.errors import FencedError
 from fairline.events import SaleChanged
 from tests.integration.scripts.conftest import NewSale
 from tests.support.sale import SaleDriver
@@ -141,6 +144,29 @@ async def test_o4_an_acknowledgement_counts_once_in_order_and_in_its_epoch(new_s
     assert await sale.acknowledge(reply.number) == "OLD"
     assert await sale.acknowledge(1) == "OLD"
     assert await sale.sales.acked(sale.id) == reply.number
+
+
+async def test_d2_an_acknowledgement_of_another_sale_of_the_same_id_halts_this_one(new_sale: NewSale) -> None:
+    sale = await new_sale(1)
+    created = int(await sale.raw.hget(sale.keys.meta, "created_ms"))
+    for same in (created, None):
+        version = (await sale.patch(message=f"as of {same}")).version
+        assert await sale.stock.applied(version=version, epoch=0, created_at_ms=same) == "APPLIED"
+    assert await sale.stock.applied(version=version + 9, epoch=7, created_at_ms=created - 1) == "HALTED"
+    assert await sale.raw.hmget(sale.keys.meta, "fence", "halted_because") == [b"halted", b"made anew"]
+    with pytest.raises(FencedError):
+        await sale.change("pause")
+
+
+async def test_a_sale_of_which_it_is_not_known_when_it_was_created_is_acknowledged_by_any(new_sale: NewSale) -> None:
+    """One that an older version made, or rebuilt from what an older one had told Postgres."""
+    sale = await new_sale(1)
+    for number, forget in enumerate((("HDEL", "created_ms"), ("HSET", "created_ms", "")), 1):
+        await sale.raw.execute_command(forget[0], sale.keys.meta, *forget[1:])
+        version = (await sale.set_stock(1 + number, version=number)).number
+        changed = [fact for fact in await sale.relay() if isinstance(fact, SaleChanged)][-1]
+        assert (changed.version, changed.created_at_ms) == (version, None)
+        assert await sale.stock.applied(version=version, epoch=0, created_at_ms=5) == "APPLIED"
 
 
 async def test_o4_a_later_acknowledgement_covers_an_earlier_change(new_sale: NewSale) -> None:

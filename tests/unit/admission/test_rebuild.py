@@ -289,3 +289,22 @@ def test_reasons_of_a_shop_are_counted_up_to_a_number_of_them() -> None:
     assert len(told) == MOST_REASONS + 1
     assert (told["seat:DECLINED:often"], told["seat:DECLINED:other"]) == (2, 6)
     assert sum(told.values()) == counts["seat:DECLINED"] == MOST_REASONS + 7
+
+
+def test_of_a_sale_that_was_made_anew_nothing_counts_however_new_it_is() -> None:
+    anew = {"epoch": "3", "seq": "0", "version": "9", "state": "draft", "created_ms": "2000"}
+    new = rebuilt({}, of=known(created_at_ms=1_000), meta=anew)
+    assert {name: new.meta[name] for name in ("state", "version", "created_ms")} == {
+        "state": "open",
+        "version": "4",
+        "created_ms": "1000",
+    }
+    assert "seq:3" not in new.meta, "every place of the lost one is still to come back (D4)"
+
+
+@pytest.mark.parametrize(("in_redis", "in_postgres"), [("1000", 1_000), ("", 1_000), ("1000", None)])
+def test_a_sale_of_which_one_side_does_not_know_when_it_was_created_is_the_same(
+    in_redis: str, in_postgres: int | None
+) -> None:
+    there = {"epoch": "3", "seq": "17", "version": "4", "created_ms": in_redis}
+    assert rebuilt({}, of=known(created_at_ms=in_postgres), meta=there).meta["seq:3"] == "17"

@@ -20,7 +20,7 @@ local function post_sale(keys, skus, withdrawn, action, reason, now, version)
     action = action, reason = reason, state = meta.closing or meta.state, name = meta.name,
     per_buyer_limit = tonumber(meta.per_buyer_limit), rate_per_s = tonumber(meta.rate), capacity = tonumber(meta.capacity),
     opens_at_ms = tonumber(meta.opens_at_ms), ends_at_ms = tonumber(meta.ends_at_ms), message = meta.message,
-    when_sold_out = meta.when_sold_out, validator = meta.validator, items = rows, at_ms = now,
+    when_sold_out = meta.when_sold_out, validator = meta.validator, items = rows, created_at_ms = tonumber(meta.created_ms), at_ms = now,
   })
   redis.call('HSET', keys.meta, 'posted_ms', now)
 end
