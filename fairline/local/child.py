@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import io
 import os
+import shutil
 import signal
 import time
 from datetime import UTC, datetime
@@ -15,7 +16,8 @@ from pathlib import Path
 from fairline.local.errors import StackError, full_disk, writing
 from fairline.local.program import Program
 
-_LOG_BYTES = 20_000_000  # a longer log is put aside when its child starts anew; one older one is kept
+_LOG_BYTES = 20_000_000  # what is longer is put aside, also while its child runs; one older part is kept
+_LOG_LOOKED_AT_EVERY_S = 10.0
 _LOOK_EVERY_S = 0.03
 _LAST_WORDS_BYTES = 4_000
 
@@ -64,7 +66,11 @@ class Child:
         return (self._over or time.monotonic()) - self._started
 
     async def ended(self) -> int:
-        """Wait for the end, and end what it left behind; the exit code."""
+        """Wait for the end, keeping its log within bounds, and end what it left behind; the exit code."""
+        while self.exit_code is None:
+            _put_aside(self.log)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), _LOG_LOOKED_AT_EVERY_S)
         code = await self._process.wait()
         if self._over is None:
             self._over = time.monotonic()
@@ -132,6 +138,14 @@ class Child:
 
 
 def _open(log: Path) -> io.FileIO:
-    if log.exists() and log.stat().st_size > _LOG_BYTES:
-        log.rename(log.with_suffix(".log.1"))
+    _put_aside(log)
     return log.open("ab", buffering=0)
+
+
+def _put_aside(log: Path) -> None:
+    """Copied and cut, not renamed: a child that runs goes on writing into the same file, at its new end."""
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > _LOG_BYTES:
+            with contextlib.suppress(OSError):  # on a full disk it is cut all the same
+                shutil.copyfile(log, log.with_suffix(".log.1"))
+            os.truncate(log, 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fairline.local import child
 from fairline.local.errors import StackError
 from fairline.local.program import Program
 from fairline.local.supervisor import Supervisor, pause_s
@@ -51,6 +52,28 @@ async def test_a_child_that_ignores_sigterm_is_killed_with_what_it_started(tmp_p
     await supervisor.stop(["stubborn"])
     assert supervisor.exit_code("stubborn") == -signal.SIGKILL
     await eventually(lambda: not alive(pid))
+
+
+async def test_the_log_of_a_child_that_says_the_same_for_ever_stays_within_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "_LOG_BYTES", 50_000)
+    monkeypatch.setattr(child, "_LOG_LOOKED_AT_EVERY_S", 0.01)
+    talks = "import time\nfor n in range(10**9): print(n, 'x' * 1000, flush=True); time.sleep(0.0005)"
+    supervisor = Supervisor(tmp_path, say=print)
+    await supervisor.start(program("talker", talks, tmp_path))
+    first, log = supervisor.pid("talker"), tmp_path / "talker.log"
+
+    def last() -> int:
+        return int(log.read_text().splitlines()[-2].split(" ")[0])
+
+    try:
+        await eventually(lambda: last() > 1000 and log.stat().st_size < 500_000)  # a megabyte later
+        assert b"\0" not in log.read_bytes()  # it goes on at the new end, and leaves no hole
+        assert (tmp_path / "talker.log.1").stat().st_size > 50_000
+        assert supervisor.pid("talker") == first
+    finally:
+        await supervisor.stop(["talker"])
 
 
 async def test_one_that_ends_before_it_is_ready_is_told_with_its_last_words(tmp_path: Path) -> None:
