@@ -89,6 +89,7 @@ class TicketConnection(ServerConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
         super().connection_made(transport)
+        self.recv_messages.resume = self._read_on
         if not self._door.opened():
             self.transport.abort()
 
@@ -109,10 +110,14 @@ class TicketConnection(ServerConnection):
     def resume_writing(self) -> None:
         """Called by the transport: the client has read."""
         super().resume_writing()
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
+        self._read_on()
         if self._slow is not None:
             self._slow.cancel()
             self._slow = None
         if self.mailbox is not None:
             self.mailbox.flush()
+
+    def _read_on(self) -> None:
+        """Once neither we wait for the client to read, nor the library for its messages to be looked at."""
+        if not (self.paused or self.recv_messages.paused or self.transport.is_closing()):
+            self.transport.resume_reading()
