@@ -6,7 +6,6 @@ One that Kafka does not take because it is too large (a record that just fits do
 says how long it was: the whole of it is where it came from, and nothing behind it must wait for it.
 """
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -39,8 +38,12 @@ class Letter(Protocol):
 
 
 async def send_dead_letters(publisher: EventWriter, letters: Sequence[Letter], timeout_s: float) -> bool:
-    """Send them at the same time; whether all were acknowledged."""
-    return all(await asyncio.gather(*(_send(publisher, letter, timeout_s) for letter in letters)))
+    """Send them; whether all were acknowledged. None is sent after one that was not."""
+    # One after another: Kafka's refusal of one that is too large ends its producer, and what that had in hand.
+    for letter in letters:
+        if not await _send(publisher, letter, timeout_s):
+            return False
+    return True
 
 
 async def _send(publisher: EventWriter, letter: Letter, timeout_s: float) -> bool:

@@ -149,6 +149,25 @@ async def test_v6_a_record_that_is_too_large_for_a_dead_letter_is_cut_and_holds_
     assert await bench.left() == 0
 
 
+async def test_v6_those_that_are_too_large_do_not_keep_others_from_becoming_dead_letters(bench: Bench) -> None:
+    await bench.desk.know(sale(bench.sale_id))
+    # One for each second place: wherever the producer puts them, some stand behind one that is refused.
+    junk = [random.Random(1).randbytes(1_048_400 if number % 2 else 300_000) for number in range(8)]
+    producer = AIOKafkaProducer(bootstrap_servers=bench.kafka, max_request_size=2_000_000)
+    await producer.start()
+    try:
+        for each in junk:
+            await producer.send_and_wait(bench.topic, each)
+    finally:
+        await producer.stop()
+    await bench.put(order(bench.sale_id))
+    await bench.run(bench.writer(dead_letters_in_a_row=100), until=9)
+    letters = await bench.dead_letters(8)
+    assert sorted(len(letter.value) for letter in letters) == sorted([CUT_VALUE, 300_000] * 4)
+    await bench.crash()
+    assert await bench.left() == 0
+
+
 async def test_v6_what_is_no_order_is_a_dead_letter_without_a_verdict(bench: Bench) -> None:
     await bench.desk.know(sale(bench.sale_id))
     await bench.put(b"{]", b"", key=b"")
