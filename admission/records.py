@@ -15,9 +15,8 @@ MOST_BYTES: Final = 16 * 1024 * 1024  # of one answer; a page of tickets has som
 TIMEOUT_S: Final = 10.0
 _OK, _AWAY = 200, 503
 _PROBLEM: Final = "application/problem+json"
-_NOTHING: Final = frozenset(
-    {"unknown_sale", "epoch_moved"}
-)  # any other refusal is of somebody else, or of another version
+# Any other refusal is of somebody else, or of another version.
+_NOTHING: Final = frozenset({"unknown_sale", "epoch_moved"})
 
 T = TypeVar("T")
 

@@ -164,7 +164,7 @@ def address(
     The key of a local stack is never sent to another address. Raises ``CliError`` when something is missing.
     """
     stack = running_stack(data)
-    url = url or environ.get("FAIRLINE_GATEWAY_URL") or (stack or {}).get("gateway_url")
+    url = url or from_environment("FAIRLINE_GATEWAY_URL", environ) or (stack or {}).get("gateway_url")
     if not url:
         raise CliError(
             f"No stack runs in {data} and no gateway is named: start one with fairline up, or give --url "
@@ -197,9 +197,11 @@ def from_environment(name: str, environ: Mapping[str, str]) -> str | None:
     """The value of a setting, or of the file that ``NAME_FILE`` names, as services read it; raises ``CliError``."""
     if file := environ.get(f"{name}_FILE"):
         try:
-            return Path(file).read_text().strip()
+            return Path(file).read_text(encoding="utf-8").strip()
         except OSError as error:
             raise CliError(f"{name}_FILE={file} cannot be read: {error.strerror}.") from None
+        except UnicodeDecodeError:
+            raise CliError(f"{name}_FILE={file} cannot be read: it is not text in UTF-8.") from None
     return environ.get(name)
 
 

@@ -190,9 +190,8 @@ class Room:
             with answering():
                 reply = await self._look(self.redis, SaleKeys(sale_id, skus), skus=skus)
         except FencedError:
-            self._skus.pop(
-                sale_id, None
-            )  # halted; or Redis lost a sale that nobody else had, and the next look says so
+            # Halted; or Redis lost a sale that nobody else had, and the next look says so.
+            self._skus.pop(sale_id, None)
             raise
         if tuple(sku for sku, _ in named_in(reply.meta["skus"])) == skus:
             return reply

@@ -38,6 +38,15 @@ def test_the_key_may_come_from_a_file(data: Path, tmp_path: Path) -> None:
     assert found(data, {"FAIRLINE_OPERATOR_KEY_FILE": str(tmp_path / "key")}) == ("http://127.0.0.1:1", "from file")
     with pytest.raises(CliError, match="FAIRLINE_OPERATOR_KEY_FILE"):
         found(data, {"FAIRLINE_OPERATOR_KEY_FILE": str(tmp_path / "absent")})
+    (tmp_path / "key").write_bytes(b"\xff")
+    with pytest.raises(CliError, match="is not text in UTF-8"):
+        found(data, {"FAIRLINE_OPERATOR_KEY_FILE": str(tmp_path / "key")})
+
+
+def test_the_address_may_come_from_a_file_too(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("http://from-a-file\n")
+    environ = {"FAIRLINE_GATEWAY_URL_FILE": str(tmp_path / "url"), "FAIRLINE_OPERATOR_KEY": "env"}
+    assert found(data, environ) == ("http://from-a-file", "env")
 
 
 def test_the_key_of_the_local_stack_goes_nowhere_else(data: Path) -> None:
