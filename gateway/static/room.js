@@ -243,6 +243,7 @@ function settle() {
 function refused(token) { // its key was taken back: the request that made the ticket brings another one
   if (mine.ticket?.token !== token) return;
   if (!mine.key || mine.proved) return lost(NOT_FOUND);
+  hangUp();
   mine = { ...mine, ticket: undefined, proved: true };
   keep();
   join();
