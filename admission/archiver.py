@@ -46,6 +46,7 @@ class Archiver:
         self._settings = settings
         self._batch = batch
         self._rest_s = min(LONGEST_REST_S, settings.archive_after_s / 4)
+        self._failed = ""
         self._due_at: dict[str, float] = {}
         self._at_work: dict[str, tuple[Stock, Relay]] = {}
 
@@ -65,21 +66,20 @@ class Archiver:
     async def run_once(self) -> int:
         """A step for each sale that may be due; how many steps were made.
 
-        Raises ``UnavailableError`` where one could not be made, after those of the other sales.
+        Raises ``UnavailableError`` where one could not be made; the next round begins after that sale.
         """
         registered = await self._room.sale_ids()
         for known in (self._due_at, self._at_work):
             for sale_id in set(known) - set(registered):
                 del known[sale_id]
-        steps, failed = 0, None
-        for sale_id in registered:
+        steps = 0
+        for sale_id in sorted(registered, key=lambda each: (each <= self._failed, each)):
             if time.monotonic() >= self._due_at.get(sale_id, 0.0):
                 try:
                     steps += await self._step(sale_id)
-                except UnavailableError as error:
-                    failed = error
-        if failed is not None:
-            raise failed
+                except UnavailableError:
+                    self._failed = sale_id
+                    raise
         return steps
 
     async def _step(self, sale_id: str) -> int:

@@ -10,7 +10,7 @@ from admission.relay import Relay
 from admission.settler import Settler
 from admission.stock import Stock
 from fairline.errors import UnavailableError
-from fairline.events import SaleApplied, SaleChanged, TicketsArchived, TicketsKept
+from fairline.events import Fact, SaleApplied, SaleChanged, TicketsArchived, TicketsKept
 from fairline.runtime.metrics import Metrics
 from fairline.store.room import Room
 from fairline.store.sales import Sales
@@ -154,9 +154,19 @@ async def test_whatever_breaks_off_is_taken_up_again_and_no_ticket_is_forgotten_
 async def test_a_sale_whose_tickets_kafka_does_not_take_holds_up_no_other(
     new_sale: NewSale, buyers: Callable[[int], list[str]], house: House
 ) -> None:
-    sick, well = sorted([await closed_long_ago(new_sale, buyers, 2) for _ in range(2)], key=lambda sale: sale.id)
-    house.broker.acknowledges = lambda _, fact: fact.sale_id == well.id
+    sales = sorted([await closed_long_ago(new_sale, buyers, 2) for _ in range(4)], key=lambda sale: sale.id)
+    sick, well = sales[0], sales[2]
+    asked: list[str] = []
+
+    def acknowledges(_: object, fact: Fact) -> bool:
+        asked.append(fact.sale_id)
+        return fact.sale_id == well.id
+
+    house.broker.acknowledges = acknowledges
     one = house.archiver()
+    with pytest.raises(UnavailableError, match="none of 1 facts"):
+        await one.run_once()
+    assert asked == [sick.id]  # each costs its time, and a stop waits for the round
     while await registered(well):
         with pytest.raises(UnavailableError, match="none of 1 facts"):
             await one.run_once()
