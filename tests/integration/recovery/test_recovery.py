@@ -12,13 +12,19 @@ import pytest
 
 from admission import recovery
 from admission.rebuild import rebuild
+from admission.records import Known
 from admission.recovery import LostHoldError
+from admission.relay import Relay
+from fairline import events
 from fairline.errors import FencedError
 from fairline.events import OrderPlaced, SaleChanged, from_outbox
 from fairline.ids import readmission_of
+from fairline.runtime.metrics import Metrics
 from fairline.store.tickets import Ticket
 from fairline.stream.progress import behind
-from tests.support.admission import UnsteadyRedis
+from fairline.stream.topics import order_service_group
+from fairline.stream.writer import EventWriter
+from tests.support.admission import UnsteadyRedis, admission_settings
 from tests.support.recovering import Replica, World, show, window_over
 from tests.support.sale import SaleDriver
 from tests.support.sale_facts import faults_of
@@ -230,39 +236,100 @@ async def test_v7_o3_an_order_without_a_verdict_keeps_its_unit_and_is_sent_with_
 
 
 @asynccontextmanager
-async def no_order_is_written(postgres_dsn: str) -> AsyncIterator[None]:
-    """Whoever would write one waits."""
+async def nothing_is_written(postgres_dsn: str, table: str) -> AsyncIterator[None]:
+    """Whoever would write there waits."""
     postgres = await asyncpg.connect(postgres_dsn)
     try:
         async with postgres.transaction():
-            await postgres.execute("LOCK TABLE orders IN SHARE MODE")
+            await postgres.execute(f"LOCK TABLE {table} IN SHARE MODE")
             yield
     finally:
         await postgres.close()
 
 
+@pytest.mark.parametrize(
+    ("topic", "table"), [(events.ORDERS, "orders"), (events.SALES, "sales"), (events.TICKETS, "ticket_history")]
+)
 async def test_d2_what_kafka_holds_is_decided_before_it_would_be_void(
-    world: World, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+    world: World, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch, topic: str, table: str
 ) -> None:
     sale = await world.sale(4)
-    [ada] = await sale.reserved("ada")
-    left: list[int] = []
+    ada, bob = await sale.join("ada", "bob")
+    lease, _ = await sale.admit()
+    group, left = order_service_group(topic), list[int]()
 
-    async def looked(*given: Any) -> int:
-        left.append(await behind(*given))
-        return left[-1]
+    async def looked(kafka: str, of: str, *given: Any) -> int:
+        number = await behind(kafka, of, *given)
+        left.extend([number] if of == group else [])
+        return number
 
     monkeypatch.setattr(recovery, "behind", looked)
-    async with no_order_is_written(postgres_dsn):
+    async with nothing_is_written(postgres_dsn, table):
+        match topic:
+            case events.ORDERS:
+                assert await sale.reserve(lease, ada) == ["RESERVED"]
+            case events.SALES:
+                assert (await sale.set_stock(6, version=1)).word == "CHANGED"
+            case _:
+                await sale.decline(lease, bob)
         await world.send(sale)
         await world.empty()
         recovering = asyncio.create_task(world.recover(sale, drain_s=120))
         await eventually(lambda: any(left) or recovering.done())
-        assert not recovering.done(), "it waits for the order that is not decided"
+        assert not recovering.done(), "it waits for what is not written"
     await recovering
     assert left[-1] == 0
-    assert await sale.states(ada) == ["CONFIRMED"]
+    match topic:
+        case events.ORDERS:
+            assert await sale.states(ada) == ["CONFIRMED"]
+        case events.SALES:
+            assert (await sale.item("stock"), await sale.item("high")) == (6, 6)
+        case _:
+            assert await sale.states(bob) == ["DECLINED"]
     assert await faults_of(sale) == []
+
+
+async def test_d2_what_lies_in_the_outbox_is_sent_and_decided_before_it_would_be_void(world: World) -> None:
+    sale = await world.sale(4)
+    [ada] = await sale.reserved("ada")
+    await world.restart()
+    known = await world.records.known(sale.id)
+    assert known is not None
+    redis = UnsteadyRedis(world.redis)
+    attempt = recovery.Recovery(redis.client, world.records, world.kafka, known, drain_s=120)
+    assert await attempt.claim()
+    recovering = asyncio.create_task(attempt.run())
+    await eventually(lambda: redis.calls.count("xlen") > 1 or recovering.done())
+    assert not recovering.done(), "it waits for the relay"
+    writer = EventWriter(world.kafka, "test")
+    assert await Relay(world.redis, writer, sale.id, admission_settings(), Metrics()).run_once() == 1
+    await recovering
+    await writer.close()
+    order = (await world.ended(sale, 1))[ada].order
+    assert order is not None
+    assert (await sale.states(ada), order.epoch, attempt.epoch) == (["CONFIRMED"], 0, 1)
+    assert await faults_of(sale) == []
+
+
+async def test_d2_an_epoch_that_somebody_with_another_redis_raised_meanwhile_is_not_this_attempts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sale = await world.sale(4)
+    await world.restart()
+    attempt = await world.attempt(sale)
+    known = world.records.known
+
+    async def overtaken(sale_id: str) -> Known | None:
+        found = await known(sale_id)
+        assert await world.records.raise_epoch(sale_id, 0) == 1
+        return found
+
+    monkeypatch.setattr(world.records, "known", overtaken)
+    with pytest.raises(LostHoldError):
+        await attempt.raise_epoch()
+    monkeypatch.undo()
+    await attempt.let_go(again_s=0)
+    await eventually(lambda: recovers(world, sale, epoch=2))
 
 
 async def test_u4_a_unit_that_is_sold_already_halts_the_sale_and_a_rebuild_mends_it(world: World) -> None:
@@ -394,8 +461,8 @@ async def test_d2_a_hold_that_cannot_be_let_go_of_ends_by_itself(world: World) -
     await eventually(lambda: recovers(world, sale))
 
 
-async def recovers(world: World, sale: SaleDriver) -> bool:
-    return (await world.recover(sale)).epoch == 1
+async def recovers(world: World, sale: SaleDriver, *, epoch: int = 1) -> bool:
+    return (await world.recover(sale)).epoch == epoch
 
 
 @pytest.mark.parametrize("step", STEPS[1:])
