@@ -81,6 +81,16 @@ async def test_v3_in_one_batch_those_in_the_way_are_decided_alone_and_refuse_nob
     assert rows == []
 
 
+async def test_v3_of_those_that_are_decided_alone_the_earlier_in_line_comes_first(desk: Desk, sale_id: str) -> None:
+    # Only a is not in the way of another one, and each of the others in that of the next: b fails, so that c need not.
+    a, b, c, d = (
+        order(sale_id, number, units=units, slots=(1, 2)[: len(units)])
+        for number, units in enumerate([(1,), (1, 2), (2, 3), (3, 4)], 1)
+    )
+    assert words(await desk.decide(d, c, b, a)) == ["unit_taken", "confirmed", "unit_taken", "confirmed"]
+    assert await desk.sold(sale_id) == [(1, "ada-1"), (2, "ada-3"), (3, "ada-3")]
+
+
 async def test_v3_the_same_ticket_twice_in_a_batch_is_told_once(desk: Desk, sale_id: str) -> None:
     mine = order(sale_id)
     assert words(await desk.decide(mine, mine)) == ["confirmed", "nothing"]
@@ -179,6 +189,15 @@ async def test_v7_an_older_epoch_without_a_row_is_passed_over_in_silence(desk: D
     # Sent again with today's epoch it is an order like any other.
     again = order(sale_id, 2, ticket_id=without.ticket_id, epoch=1)
     assert sorted(words(await desk.decide(without, again))) == ["confirmed", "nothing"]
+
+
+async def test_v1_what_is_given_up_of_a_ticket_that_has_a_verdict_tells_that_again(desk: Desk, sale_id: str) -> None:
+    mine = order(sale_id)
+    assert words(await desk.decide(mine)) == ["confirmed"]
+    assert words([await desk.orders.give_up(record(mine))]) == ["confirmed"]
+    await desk.execute("UPDATE sales SET epoch = 1 WHERE sale_id = $1", sale_id)
+    assert words([await desk.orders.give_up(record(mine))]) == ["confirmed"]
+    assert await desk.verdict(mine.ticket_id) == "confirmed"
 
 
 async def test_no_readable_ticket_means_no_verdict(desk: Desk, sale_id: str) -> None:

@@ -17,7 +17,7 @@ from order_service.dead_letters import CUT_VALUE
 from order_service.migrate import migrate
 from order_service.writer import Writer
 from tests.support.orders import TOO_LONG, a_sale_id, order, sale
-from tests.support.stack import servers
+from tests.support.stack import eventually, servers
 from tests.support.writing import Bench, CrashError
 
 STEPS = [
@@ -373,6 +373,35 @@ async def test_results_that_kafka_does_not_acknowledge_come_again(
     assert await bench.desk.verdict(mine.ticket_id) == "confirmed"
     await bench.run(writer, until=1)
     assert [result.ticket_id for result in await bench.results(1)] == [mine.ticket_id]
+
+
+async def test_v5_a_writer_of_whose_partitions_another_one_took_some_goes_on_committing_its_own(
+    kafka: str, migrated_dsn: str
+) -> None:
+    bench = Bench(kafka, migrated_dsn)
+    await bench.start(partitions=2)
+    await bench.desk.know(sale(bench.sale_id, stock=80))
+    writers, stopping = [bench.writer(), bench.writer()], asyncio.Event()
+
+    async def each_has_one() -> bool:
+        consumers = [writer._reader._consumer for writer in writers]
+        return all(consumer and len(consumer.assignment()) == 1 for consumer in consumers)
+
+    async def all_passed() -> bool:
+        return await bench.left() == 0
+
+    await bench.put(*(order(bench.sale_id, number) for number in range(1, 41)))
+    await bench.run(writers[0], until=40)
+    running = [asyncio.create_task(writer.run(stopping)) for writer in writers]
+    try:
+        await eventually(each_has_one)
+        await bench.put(*(order(bench.sale_id, number) for number in range(41, 81)))
+        await eventually(all_passed)
+        assert len(await bench.desk.sold(bench.sale_id)) == 80
+    finally:
+        stopping.set()
+        await asyncio.gather(*running)
+        await bench.close()
 
 
 async def test_two_writers_given_the_same_records_agree(bench: Bench) -> None:
