@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 from redis.asyncio import Redis
 
-from admission.relay import Relay
+from admission.relay import LOCK_MS, Relay
 from fairline.errors import UnavailableError
 from fairline.events import Fact
 from fairline.runtime.metrics import Metrics
@@ -129,6 +129,7 @@ async def test_o1_a_relay_that_is_killed_in_the_middle_of_a_batch_loses_nothing(
     broker.gate.set()
     another = relay_of(sale)
     assert await another.run_once() == 0, "the lock of the killed one holds for a moment"
+    assert 0 < await redis.pttl(sale.keys.relay) <= LOCK_MS
     await redis.delete(sale.keys.relay)  # as its expiry does
     assert await another.run_once() == 4
     assert broker.orders == ids

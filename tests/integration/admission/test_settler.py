@@ -28,7 +28,8 @@ class Topic:
         self.records: list[Record] = []
         self.at = 0
         self.committed = 0
-        self.closed = False
+        self.reads = 0
+        self.closes = 0
 
     def put(self, *facts: AnyFact | None) -> None:
         for fact in facts:
@@ -38,6 +39,7 @@ class Topic:
 
     async def batch(self, max_records: int, timeout_s: float) -> Batch:
         assert timeout_s > 0
+        self.reads += 1
         found = self.records[self.at : self.at + max_records]
         self.at += len(found)
         return Batch(tuple(found))
@@ -45,6 +47,9 @@ class Topic:
     async def commit(self, done: Iterable[Record]) -> bool:
         self.committed = max([self.committed, *(record.offset + 1 for record in done)])
         return True
+
+    async def close(self) -> None:
+        self.closes += 1
 
     async def rewind(self, records: Iterable[Record]) -> None:
         self.at = min([self.at, *(record.offset for record in records)])
@@ -272,6 +277,33 @@ async def test_4_a_copy_that_does_not_reach_redis_leaves_its_results_to_one_that
         stopping.set()
         await asyncio.gather(*running)
         await writer.close()
+
+
+async def test_4_a_copy_that_left_the_group_joins_it_again_only_once_redis_answers(
+    new_sale: NewSale, settler: Settler, topic: Topic, unsteady: UnsteadyRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sale = await new_sale(1)
+    [ada] = await sale.reserved("ada")
+    topic.put(*await _confirmed(sale, ada))
+    unsteady.away = True
+    for away_s, closes in ((60.0, 0), (0.0, 1), (0.0, 2)):
+        monkeypatch.setattr(settlers, "AWAY_S", away_s)
+        with pytest.raises(UnavailableError):
+            await settler.run_once()
+        assert (topic.closes, topic.reads) == (closes, 1)
+    unsteady.away = False
+    assert await settler.run_once() == 1
+    assert (topic.closes, topic.reads) == (3, 2)
+
+    topic.put(*await _confirmed(sale, ada))
+    unsteady.refuse("settle")
+    with pytest.raises(UnavailableError):
+        await settler.run_once()
+    monkeypatch.setattr(settlers, "AWAY_S", 60.0)
+    assert await settler.run_once() == 1
+    monkeypatch.setattr(settlers, "AWAY_S", 0.0)
+    assert await settler.run_once() == 0
+    assert topic.closes == 3, "what is over does not count the next time"
 
 
 async def test_batches_are_bounded(new_sale: NewSale, settler: Settler, topic: Topic) -> None:
