@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from fairline.errors import UnavailableError
 from fairline.events import OrderConfirmed
@@ -99,7 +100,7 @@ async def test_what_is_committed_does_not_come_again_and_the_rest_does(topic: To
     await topic.put(b"1", b"2", b"3")
     reader = topic.reader()
     records = await read(reader, 3)
-    assert await reader.commit(records[:2])
+    assert await reader.commit(reversed(records[:2]))
     await reader.close()
     again = topic.reader()
     assert [one.value for one in await read(again, 1)] == [b"3"]
@@ -151,6 +152,26 @@ async def test_while_waiting_nothing_is_lost_and_what_was_paused_stays_paused(to
     await topic.put(b"4")
     await reader.wait(0.3)
     assert len(await reader.batch(10, timeout_s=0.3)) == 0
+
+
+async def test_a_reader_that_kafka_fails_connects_anew_and_goes_on_from_what_is_committed(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await topic.put(b"1", b"2")
+    reader = topic.reader()
+    records = await read(reader, 2)
+    assert await reader.commit(records[:1])
+    failed, generation = reader._consumer, reader.generation
+
+    async def fails(**_: object) -> None:
+        raise KafkaError
+
+    monkeypatch.setattr(failed, "getmany", fails)
+    with pytest.raises(UnavailableError):
+        await reader.batch(1, timeout_s=0.1)
+    assert reader.generation != generation
+    assert [one.value for one in await read(reader, 1)] == [b"2"]
+    assert reader._consumer is not failed
 
 
 async def test_waiting_ends_at_once_when_the_process_stops(topic: Topic) -> None:
