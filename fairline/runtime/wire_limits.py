@@ -54,6 +54,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_bytes: int | None = 0  # None once the head is complete
         self._patience: asyncio.TimerHandle | None = None  # with a head
         self._ended = False  # a request, in this read of the socket
+        self._bodied = False  # something of a body came in it
+        self._beside_bytes = 0  # of a body: sizes of chunks and trailers since its last byte
         self._taking: asyncio.TimerHandle | None = None  # for the client to take what was written
         self._served: Any = None  # the cycle under way; ``cycle`` is the last that was parsed
 
@@ -95,17 +97,15 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._rest()
                 return
         resting, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
-        self._ended = False
+        self._ended = self._bodied = False
         super().data_received(data)
         if resting is not None:
             if self._patience is None and not self._answering and not self.transport.is_closing():
                 self.timeout_keep_alive_task = resting  # an empty line, or the rest of a body: no request has begun
             else:
                 resting.cancel()
-        if self._head_bytes is not None and not self._ended:  # else only its own part of this read is its, and unknown
-            self._head_bytes += len(data)
-            if self._head_bytes > self.max_head_bytes and not self.transport.is_closing():
-                self._refuse(431, "headers_too_large", f"A request's head has at most {self.max_head_bytes} bytes.")
+        if not self._ended:  # else only a part of this read is the next request's, and unknown
+            self._count(len(data))
 
     def on_message_begin(self) -> None:
         """A request begins, perhaps after others on this connection."""
@@ -121,6 +121,12 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()  # raises for an address that is none: then it is still a head that is wrong
         self._stop_waiting()
         self._head_bytes = None
+        self._beside_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Some of the body."""
+        self._bodied = True
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """A request is complete; its answer may be under way."""
@@ -154,6 +160,14 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_bytes = None
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _count(self, read: int) -> None:
+        if self._head_bytes is not None:
+            counted = self._head_bytes = self._head_bytes + read
+        else:  # in a body; the parser keeps its trailers like headers
+            counted = self._beside_bytes = 0 if self._bodied else self._beside_bytes + read
+        if counted > self.max_head_bytes and not self.transport.is_closing():
+            self._refuse(431, "headers_too_large", f"A request's head has at most {self.max_head_bytes} bytes.")
 
     def _await_head(self) -> None:
         self._head_bytes = 0

@@ -153,6 +153,45 @@ async def test_headers_without_end_are_refused() -> None:
         assert b'"code":"headers_too_large"' in said
 
 
+@pytest.mark.parametrize("trailer", [b"x: y\r\n" * 100, b"x" * 600], ids=["many", "one"])
+async def test_trailers_without_end_are_refused(trailer: bytes) -> None:
+    async def read_all(_scope: dict[str, Any], receive: Any, _send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    async with serving(Loose, read_all) as port, connected(port) as (reader, writer):
+        writer.write(REQUEST + b"transfer-encoding: chunked\r\n\r\n" + b"5\r\nhello\r\n0\r\nx: ")
+        with suppress(ConnectionError):  # it was closed with bytes of ours unread
+            for _ in range(100):
+                writer.write(trailer)
+                await writer.drain()
+                await asyncio.sleep(0.001)
+            said = await answer(reader)
+            assert said.startswith(b"HTTP/1.1 431")
+            assert b'"code":"headers_too_large"' in said
+
+
+async def test_a_body_in_small_pieces_is_no_head_that_is_too_large() -> None:
+    async def size(_scope: dict[str, Any], receive: Any, send: Any) -> None:
+        read, more = 0, True
+        while more:
+            message = await receive()
+            read, more = read + len(message["body"]), message["more_body"]
+        said = b"%d" % read
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(said))]})
+        await send({"type": "http.response.body", "body": said})
+
+    async with serving(Loose, size) as port, connected(port) as (reader, writer):
+        for _ in range(2):
+            writer.write(REQUEST + b"transfer-encoding: chunked\r\n\r\n")
+            for _ in range(1000):
+                writer.write(b"5\r\nhello\r\n")
+                await writer.drain()
+            writer.write(b"0\r\nx: y\r\n\r\n")
+            async with asyncio.timeout(20):
+                assert (await reader.readuntil(b"5000")).startswith(b"HTTP/1.1 200")
+
+
 async def test_a_connection_too_many_is_told_to_come_back() -> None:
     async with (
         serving(Tight) as port,
