@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, StringConstraints
 
 HIGHEST_PORT: Final = 65535
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
+_NAME = r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?"  # the resolver raises UnicodeError for any other
+_HOST = re.compile(rf"(\[[0-9A-Fa-f:.]+\]|{_NAME})(?::(\d{{1,5}}))?")
 _USER = re.compile(r"(?<=://)[^/?#]*@")
 
 

@@ -6,6 +6,7 @@ It changes nothing of a topic that is there, so it may run before every start. T
 
 import argparse
 import asyncio
+import math
 import os
 import re
 import sys
@@ -42,13 +43,15 @@ async def create(
 ) -> list[str]:
     """Make the missing ones of ``topics``; which ones those were. Waits for the brokers until ``within_s`` is over.
 
-    Raises ``TopicError`` when time is over, or when Kafka refuses a topic for good.
+    Raises ``TopicError`` when time is over, when Kafka refuses a topic for good, or where no Kafka can be.
     """
     deadline = time.monotonic() + within_s
     while True:
         try:
             async with asyncio.timeout(max(0.1, deadline - time.monotonic())):
                 return await _create(bootstrap, partitions, replication, topics)
+        except (OverflowError, UnicodeError) as error:  # a port or a host that none can be
+            raise TopicError(f"Kafka at {bootstrap} cannot be an address: {error}") from error
         except (KafkaError, OSError, TimeoutError) as error:
             reason = str(error) or type(error).__name__
             if not getattr(error, "retriable", True):
@@ -86,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="fairline.stream.topics", description="Make the Kafka topics of Fairline.")
     parser.add_argument("--partitions", type=_positive, default=4, help="of each new topic (default: 4)")
     parser.add_argument("--replication", type=_positive, default=1, help="copies of each new topic (default: 1)")
-    parser.add_argument("--within-s", type=float, default=30.0, help="how long to wait for Kafka (default: 30)")
+    parser.add_argument("--within-s", type=_seconds, default=30.0, help="how long to wait for Kafka (default: 30)")
     chosen = parser.parse_args(arguments)
     bootstrap = os.environ.get("FAIRLINE_KAFKA", "")
     if not _BROKERS.fullmatch(bootstrap):
@@ -113,6 +116,13 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return number
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:  # with one that is no number no wait would ever end
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return seconds
 
 
 if __name__ == "__main__":

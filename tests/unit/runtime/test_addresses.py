@@ -60,6 +60,7 @@ def test_addresses_are_taken(name: str) -> None:
         ("FAIRLINE_KAFKA", "host"),
         ("FAIRLINE_KAFKA", "host:99999"),
         ("FAIRLINE_KAFKA", "host:9092,"),
+        ("FAIRLINE_KAFKA", "a..b:9092"),
         ("FAIRLINE_GATEWAY_URL", "http://host:abc"),
         ("FAIRLINE_GATEWAY_URL", "http://ho st"),
         ("FAIRLINE_NOTIFIER_URL", "http://host:1"),

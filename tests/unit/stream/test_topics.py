@@ -25,6 +25,23 @@ def test_brokers_that_do_not_answer_are_given_up_after_the_time_allowed(
     assert "within 0.5 s" in line
 
 
+@pytest.mark.parametrize("brokers", ["127.0.0.1:99999", "a..b:9092"])
+def test_what_cannot_be_an_address_is_said_at_once(
+    brokers: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAIRLINE_KAFKA", brokers)
+    assert topics.main(["--within-s", "3600"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"Kafka at {brokers} cannot be an address" in line
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1"])
+def test_a_wait_that_would_never_end_is_refused(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        topics.main([f"--within-s={seconds}"])
+    assert f"{seconds} is no number of seconds" in capsys.readouterr().err
+
+
 def test_a_topic_has_at_least_one_partition(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         topics.main(["--partitions", "0"])
