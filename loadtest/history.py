@@ -288,6 +288,6 @@ def _lines(path: Path, history: History) -> list[AnyRecord]:
     for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
         try:
             records.append(_decode(line))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise HistoryError(f"{path}:{number}: {error}") from error
     return records

@@ -107,6 +107,16 @@ def test_a_line_that_is_broken_in_the_middle_is_told_by_its_number(tmp_path: Pat
         read([path])
 
 
+def test_a_line_that_is_nested_endlessly_is_none_either(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with Recorder(path, sale_id="s"):
+        pass
+    deep = b'{"type":"sent","at_s":1,"call":1,"what":"change","body":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}}"
+    path.write_bytes(path.read_bytes() + deep + b"\n")
+    with pytest.raises(HistoryError, match=r"a\.jsonl:2: "):
+        read([path])
+
+
 def test_the_files_of_several_recorders_are_one_history_in_the_order_of_time(tmp_path: Path) -> None:
     with Recorder(tmp_path / "b.jsonl", sale_id="s") as first, Recorder(tmp_path / "a.jsonl", sale_id="s") as second:
         calls = [each.sent("join", buyer_id=str(n), sku="seat") for n, each in enumerate([first, second, first])]
