@@ -18,7 +18,7 @@ import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from cyclopts import Parameter
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 
 from fairline.cli import CliError
 from fairline.cli.client import from_environment, running_stack, whole
@@ -34,6 +34,8 @@ _AWAY: Final = (
     *(OSError, aiohttp.ClientError, RedisError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError),
     *(ValueError, OverflowError),
 )
+# Their server answers.
+_STRANGER: Final = (asyncpg.InvalidAuthorizationSpecificationError, AuthenticationError)
 _SERVICES: Final = ("gateway", "notifier", "admission", "order_service")
 
 
@@ -125,6 +127,10 @@ async def _ask(name: str, where: str) -> Found:
         said, ok = str(fault), False
     except TimeoutError:
         said, ok = f"{_shown(where)} did not answer within {WITHIN_S:g} s: is it overloaded, or cut off?", False
+    except _STRANGER as error:
+        said, ok = f"{_shown(where)} answers, but knows us not ({error}): are user and password right?", False
+    except asyncpg.InvalidCatalogNameError as error:
+        said, ok = f"{_shown(where)} answers ({error}): make that database, or name another one", False
     except _AWAY as error:
         said, ok = f"{_shown(where)} cannot be reached ({error or type(error).__name__}): is it up?", False
     else:

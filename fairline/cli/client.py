@@ -327,7 +327,9 @@ async def whole(answer: aiohttp.ClientResponse) -> bytes:
 
 def _part(text: str) -> str:
     """One part of a path. Nothing and dots would be taken out of it on the way, and the call go somewhere else."""
-    if set(text) <= {"."}:
+    if not text:
+        raise CliError("'' is no name: is a shell variable not set?")
+    if set(text) == {"."}:
         raise CliError(f"{text!r} is no name.")
     return quote(text, safe="")
 

@@ -101,6 +101,7 @@ async def test_ids_cannot_break_out_of_their_place_in_the_address(gateway: FakeG
         ran = await fairline(*arguments)
         assert (ran.code, len(gateway.calls)) == (1, asked), arguments
         assert "is no name" in ran.err
+        assert ("shell variable" in ran.err) == ("" in arguments)
 
 
 @pytest.mark.parametrize(
