@@ -1,7 +1,8 @@
 """Copies dead letters from their topics into Postgres, when somebody looks. Not a consumer: nothing runs by itself.
 
 A copy is needed because Kafka keeps a dead letter for a month and cannot remember what was done with it. Bounded: one
-look reads at most ``MOST`` records and says whether there are more. Any number may look at once.
+look reads at most ``MOST`` records, or about ``MOST_BYTES``, and says whether there are more. Any number may look at
+once.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import msgspec
 from fairline import events
 from fairline.events import DEAD_LETTERS
 from fairline.stream.reader import Partition, Record
-from fairline.stream.scan import Scan, scan
+from fairline.stream.scan import MOST_BYTES, Scan, scan
 from order_service.postgres import Postgres
 from order_service.queries import query
 from order_service.remains import sale_of, whose
@@ -31,13 +32,21 @@ class Collector:
     """The dead letters of these topics (topic -> kind) on one Kafka."""
 
     def __init__(
-        self, postgres: Postgres, bootstrap: str, name: str, *, topics: Mapping[str, str] = KINDS, most: int = MOST
+        self,
+        postgres: Postgres,
+        bootstrap: str,
+        name: str,
+        *,
+        topics: Mapping[str, str] = KINDS,
+        most: int = MOST,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self._postgres = postgres
         self._bootstrap = bootstrap
         self._name = name
         self._kinds = {f"{topic}{DEAD_LETTERS}": kind for topic, kind in topics.items()}
         self._most = most
+        self._most_bytes = most_bytes
         self._one = asyncio.Lock()
         self._begun = 0  # looks, counted
         self._done = 0  # the last one that was finished, and what it found
@@ -80,7 +89,13 @@ class Collector:
 
     async def _scan(self, starts: Mapping[Partition, int]) -> Scan:
         return await scan(
-            self._bootstrap, list(self._kinds), self._name, starts=starts, most=self._most, within_s=WITHIN_S
+            self._bootstrap,
+            list(self._kinds),
+            self._name,
+            starts=starts,
+            most=self._most,
+            most_bytes=self._most_bytes,
+            within_s=WITHIN_S,
         )
 
     async def _keep(self, records: Sequence[Record]) -> None:

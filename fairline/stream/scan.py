@@ -16,10 +16,12 @@ from fairline.stream.connection import start, stop
 from fairline.stream.reader import REQUEST_TIMEOUT_S, Partition, Record, record_of
 
 POLL_MS: Final = 200
+AT_ONCE: Final = 100  # records of an answer, each of a megabyte at most
+MOST_BYTES: Final = 64 * 1024 * 1024
 
 
 class Scan(NamedTuple):
-    """What was found; ``complete`` unless ``most`` or the time was reached before the end."""
+    """What was found; ``complete`` unless ``most``, ``most_bytes`` or the time was reached before the end."""
 
     records: tuple[Record, ...]
     complete: bool
@@ -32,12 +34,15 @@ async def scan(
     *,
     starts: Mapping[Partition, int],
     most: int,
+    most_bytes: int = MOST_BYTES,
     within_s: float,
 ) -> Scan:
     """The records of these topics from ``starts`` on, at most so many; from the first one where no start is named.
 
-    A start that is not there (any more, or yet) is the first one too. In order within a partition. Costs a connection
-    and a fetch or two for each partition. Raises ``UnavailableError`` when Kafka does not answer within ``within_s``.
+    A start that is not there (any more, or yet) is the first one too. In order within a partition. Ends with the answer
+    that reaches ``most_bytes`` of values, in which those at the starts do not count: a scan that goes on from the last
+    one always gets further. Costs a connection and a fetch or two for each partition. Raises ``UnavailableError`` when
+    Kafka does not answer within ``within_s``.
     """
     deadline = time.monotonic() + within_s
     consumer = AIOKafkaConsumer(
@@ -54,10 +59,13 @@ async def scan(
             await start(consumer)
             ends = await _seek(consumer, starts)
         found: list[Record] = []
-        while ends and len(found) < most and time.monotonic() < deadline:
+        size = 0
+        while ends and len(found) < most and size < most_bytes and time.monotonic() < deadline:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                got = await consumer.getmany(*ends, timeout_ms=POLL_MS, max_records=most - len(found))
-                found += [record_of(raw) for part in got.values() for raw in part]
+                got = await consumer.getmany(*ends, timeout_ms=POLL_MS, max_records=min(AT_ONCE, most - len(found)))
+                new = [record_of(raw) for part in got.values() for raw in part]
+                found += new
+                size += sum(len(record.value) for record in new if starts.get(record.where) != record.offset)
                 ends = {part: end for part, end in ends.items() if await consumer.position(part) < end}
         return Scan(tuple(found), complete=not ends)
     except (TimeoutError, KafkaError, OSError) as error:

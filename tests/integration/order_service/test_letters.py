@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -32,9 +33,9 @@ class Job(Bench):
         self.publisher = Publisher(kafka, "test")
         self.publisher.trouble = self.trouble
 
-    def letters(self, *, most: int = 1000, publisher: EventWriter | None = None) -> Letters:
+    def letters(self, *, publisher: EventWriter | None = None, **limits: Any) -> Letters:
         """A new process."""
-        collector = Collector(self.desk.postgres, self.kafka, "test", topics={self.topic: "order"}, most=most)
+        collector = Collector(self.desk.postgres, self.kafka, "test", topics={self.topic: "order"}, **limits)
         return Letters(self.desk.postgres, collector, publisher or self.publisher, publish_s=10)
 
     async def failed(self, **more: Any) -> tuple[str, str]:
@@ -120,10 +121,13 @@ async def test_a_record_that_was_given_up_twice_is_one_dead_letter(job: Job) -> 
     assert [str(row["ticket_id"]) for row in found["dead_letters"]] == [poison.ticket_id]
 
 
-async def test_a_look_is_bounded_and_the_next_one_goes_on_from_there(job: Job) -> None:
-    sent = [await job.unsent(b"%d" % number) for number in range(7)]
-    letters, after, found = job.letters(most=3), 0, []
-    for _ in range(4):
+@pytest.mark.parametrize(("limits", "size"), [({"most": 3}, 1), ({"most_bytes": 1}, 600_000)], ids=["number", "bytes"])
+async def test_a_look_is_bounded_and_the_next_one_goes_on_from_there(
+    job: Job, limits: dict[str, Any], size: int
+) -> None:
+    sent = [await job.unsent(random.randbytes(size)) for _ in range(7)]
+    letters, after, found = job.letters(**limits), 0, []
+    for _ in range(7):
         page: Any = await letters.page(None, None, 1000, after)
         found += [row["id"] for row in page["dead_letters"] if row["id"] in sent]
         if page["next"] is None:

@@ -350,6 +350,23 @@ async def test_a_scan_reads_to_the_end_from_where_it_is_told_and_commits_nothing
     assert (values, complete) == (everything[:4], False)
 
 
+async def test_a_scan_of_large_records_is_bounded_by_bytes_and_one_from_its_last_record_gets_further(
+    topic: Topic,
+) -> None:
+    large = [random.randbytes(600_000) for _ in range(5)]  # a fetch of one partition takes one of them
+    await topic.put(*large)
+    found, starts, complete = list[bytes](), dict[Partition, int](), False
+    while not complete:
+        records, complete = await scan(
+            topic.bootstrap, [topic.name], "test", starts=starts, most=100, most_bytes=1, within_s=DEADLINE_S
+        )
+        known = len(starts)
+        assert known < len(records) < len(large)
+        found += [record.value for record in records[known:]]
+        starts = {records[-1].where: records[-1].offset}
+    assert found == large
+
+
 async def test_a_scan_of_a_kafka_that_is_away_says_so() -> None:
     with pytest.raises(UnavailableError):
         await scan("127.0.0.1:1", ["nothing"], "test", starts={}, most=1, within_s=1)
