@@ -7,7 +7,7 @@ import pytest
 
 from fairline.errors import OverloadedError, UnavailableError
 from gateway.batches import Batcher
-from tests.support.stack import eventually
+from tests.support.stack import PATIENCE_S, eventually
 
 Numbers = Batcher[int, int]
 
@@ -72,6 +72,22 @@ async def test_what_comes_while_enough_calls_are_under_way_gathers() -> None:
     assert [items for _, items in server.calls] == [[0], [1], list(range(2, 10))]
 
 
+async def test_what_gathered_is_sent_by_no_more_calls_at_a_time_than_there_may_be() -> None:
+    most_at_once = at_once = 0
+
+    async def count(_: str, items: Sequence[int]) -> Sequence[int]:
+        nonlocal most_at_once, at_once
+        at_once += 1
+        most_at_once = max(most_at_once, at_once)
+        await asyncio.sleep(0)
+        at_once -= 1
+        return items
+
+    one: Numbers = Batcher(count, most=1, in_flight=2, most_waiting=100, deadline_s=5)
+    await asyncio.gather(*(one.submit("a", number) for number in range(20)))
+    assert most_at_once == 2
+
+
 async def test_too_many_waiters_are_refused_at_once_and_only_as_long_as_they_wait() -> None:
     server = Server()
     server.go.clear()
@@ -100,6 +116,20 @@ async def test_after_two_failures_each_waiter_gets_the_error() -> None:
     assert [type(answer) for answer in answers] == [UnavailableError, UnavailableError]
     assert one.waiting == 0
     assert await one.submit("a", 3) == 6
+
+
+async def test_a_call_that_took_all_of_the_time_is_not_made_again() -> None:
+    server = Server()
+    server.failures = [UnavailableError()]
+    one: Numbers
+
+    def no_time_left(_: int) -> None:
+        one._deadline_s = 0
+
+    one = Batcher(server, most=1, in_flight=1, most_waiting=1, deadline_s=5, seen=no_time_left)
+    with pytest.raises(UnavailableError):
+        await one.submit("a", 7)
+    assert len(server.calls) == 1
 
 
 async def test_another_error_is_not_tried_again() -> None:
@@ -141,6 +171,21 @@ async def test_a_waiter_that_goes_away_takes_nothing_with_it() -> None:
     server.go.set()
     assert await stays == 4
     assert server.calls == [("a", [1, 2])]
+    assert one.waiting == 0
+
+
+async def test_a_waiter_that_goes_away_keeps_the_error_from_nobody() -> None:
+    server = Server()
+    server.go.clear()
+    server.failures = [ValueError("a bug")]
+    one = batcher(server)
+    gone, stays = one.submit("a", 1), one.submit("a", 2)
+    await eventually(lambda: server.calls)
+    gone.cancel()
+    server.go.set()
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(ValueError, match="a bug"):
+            await stays
     assert one.waiting == 0
 
 
