@@ -98,3 +98,5 @@ def test_two_windows_of_a_ticket_are_read_once_and_told_both() -> None:
     audience.remove(other)
     assert audience.of("a") == ()
     assert audience.take_unread(9) == []
+    audience.reread()
+    assert audience.take_unread(9) == [], "nobody is read for, or kept, who is gone"
