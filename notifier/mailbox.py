@@ -47,7 +47,7 @@ class Mailbox:
 
     def put_result(self, frame: bytes) -> None:
         """Send it, or keep it behind the others; at the bound the connection is closed instead."""
-        if not self._wire.blocked and not self._results:
+        if not self._wire.blocked:
             self._wire.write(frame)
             return
         self._results = deque() if self._results is None else self._results
@@ -66,7 +66,7 @@ class Mailbox:
         """The wire takes more again: results in order, then the newest progress, then the close if one is due."""
         while self._results and not self._wire.blocked:
             self._wire.write(self._results.popleft())
-        if not self._results and self._progress is not None and not self._wire.blocked:
+        if self._progress is not None and not self._wire.blocked:
             frame, self._progress = self._progress, None
             self._wire.write(frame)
         self._close_when_empty()
