@@ -276,30 +276,61 @@ async def test_a_body_that_is_malformed_is_told_so() -> None:
         app.go.set()
 
 
-@pytest.mark.parametrize("last", [b"", b"connection: close\r\n"])
-async def test_a_client_that_takes_no_answer_keeps_neither_a_place_nor_a_connection(last: bytes) -> None:
+def impatient(*, answer_s: float) -> tuple[type[LimitedProtocol], set[Any]]:
+    """A protocol that gives so much time to take an answer, and its connections of now."""
     connections: set[Any] = set()
 
     class Impatient(Loose):
-        answer_s = 0.3
-
         def __init__(self, *args: Any, **more: Any) -> None:
             super().__init__(*args, **more)
+            self.answer_s = answer_s
             connections.add(self)
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
             connections.discard(self)
 
+    return Impatient, connections
+
+
+@pytest.mark.parametrize("last", [b"", b"connection: close\r\n"])
+async def test_a_client_that_takes_no_answer_keeps_neither_a_place_nor_a_connection(last: bytes) -> None:
+    protocol, connections = impatient(answer_s=0.3)
     app = Answering(b"x" * 10_000_000)
     app.go.set()
-    async with serving(Impatient, app) as port:
+    async with serving(protocol, app) as port:
         with socket.create_connection(("127.0.0.1", port)) as deaf:
             deaf.sendall(REQUEST + last + b"\r\n")
             if not last:
                 deaf.sendall(REQUEST + b"\r\n")  # its answer waits until the first is taken
             await eventually(lambda: bool(connections))
             await eventually(lambda: not connections and not app.under_way)
+
+
+async def test_a_client_that_takes_a_part_of_its_last_answer_has_no_more_time_for_the_rest() -> None:
+    protocol, connections = impatient(answer_s=3)
+    app = Answering(b"x" * 10_000_000)
+    app.go.set()
+    async with serving(protocol, app) as port:
+        with socket.create_connection(("127.0.0.1", port)) as deaf:
+            deaf.sendall(REQUEST + b"connection: close\r\n\r\n")
+            await eventually(lambda: any(one.transport.is_closing() for one in connections))
+            for one in connections:
+                one.resume_writing()  # as when it has taken so much that there is room again
+            await eventually(lambda: not connections)
+
+
+async def test_a_client_that_has_caught_up_is_given_its_time_anew() -> None:
+    protocol, connections = impatient(answer_s=60)
+    async with serving(protocol) as port, connected(port):
+        await eventually(lambda: bool(connections))
+        [one] = connections
+        one.pause_writing()
+        first = one._taking
+        one.resume_writing()
+        assert first.cancelled(), "or it would be cut off in a later answer"
+        one.pause_writing()
+        assert one._taking is not first
 
 
 async def test_a_client_that_takes_its_answer_late_has_all_of_it() -> None:
