@@ -182,7 +182,6 @@ class Board:
                 _keep(self._unknown, sale_id, at, MOST_UNKNOWN)
                 return None
             seen = Seen(sale_id, look, named, at)
-            self._unknown.pop(sale_id, None)
             _keep(self._seen, sale_id, seen, self._most_sales)
             return seen
         finally:
