@@ -11,7 +11,9 @@ from aiohttp import web
 
 from fairline import clock
 from fairline.states import State
-from gateway.problems import KINDS
+from gateway import records
+from gateway.problems import KINDS, Problem
+from gateway.records import Records
 from tests.support.gateway import FIRST_KEY, Api, a_gateway, acknowledging
 from tests.support.sale import SaleDriver, a_name
 from tests.support.stack import eventually
@@ -412,6 +414,21 @@ async def test_history_is_passed_on_or_said_to_be_away(
         else:
             assert reply.json == {"rows": []}
         assert status != 503 or int(reply.headers["retry-after"]) >= 1
+
+
+async def test_an_answer_of_the_order_service_that_is_too_large_is_not_passed_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = '{"rows":[]}'
+    async with an_order_service(web.Response(text=text, content_type="application/json")) as url:
+        asked = Records(url, timeout_s=30)
+        try:
+            monkeypatch.setattr(records, "MOST_BYTES", len(text) - 1)
+            with pytest.raises(Problem, match="bad_gateway") as caught:
+                await asked.ask("some-sale", "history", {})
+            assert "too large" in caught.value.detail
+        finally:
+            await asked.close()
 
 
 async def test_an_order_service_that_is_not_there_is_said_to_be_away(api: Api) -> None:

@@ -58,6 +58,8 @@ def test_a_full_line_is_told_without_asking_except_to_one_who_may_have_a_place()
     assert full.refusal("a", keyed=False, max_waiting=9) == "line_full"
     assert full.refusal("a", keyed=True, max_waiting=9) is None
     assert full.refusal("a", keyed=False, max_waiting=10) is None
+    ended = seen({"state": "ended"}, waiting=9)
+    assert ended.refusal("a", keyed=False, max_waiting=9) is None, "it has no line to come back to"
 
 
 def test_the_expected_wait_follows_the_rate() -> None:

@@ -50,6 +50,24 @@ async def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_read() -
     assert sender.asked == 0
 
 
+@pytest.mark.parametrize(
+    ("headers", "parts", "closes"),
+    [
+        ({"content_length": "5000"}, [], False),
+        ({"content_length": "1048576"}, [], False),
+        ({"content_length": "1048577"}, [], True),
+        ({"content_length": "9" * 1000}, [], True),
+        ({}, [b"x" * 5000], True),
+    ],
+)
+async def test_the_rest_of_a_body_is_read_to_its_end_only_where_that_is_near(
+    headers: dict[str, str], parts: list[bytes], *, closes: bool
+) -> None:
+    with pytest.raises(Problem, match="body_too_large") as caught:
+        await read(scope(**headers), Sender(*parts), limit_bytes=4096, within_s=1)
+    assert ((b"connection", b"close") in caught.value.headers) is closes
+
+
 async def test_a_length_of_a_thousand_digits_is_too_large() -> None:
     with pytest.raises(Problem, match="body_too_large"):
         await read(scope(content_length="9" * 1000), Sender(b""), limit_bytes=4096, within_s=1)
@@ -67,8 +85,9 @@ async def test_a_body_of_exactly_the_limit_is_taken() -> None:
 
 
 async def test_a_body_that_does_not_come_is_refused_after_its_time() -> None:
-    with pytest.raises(Problem, match="slow_body"):
+    with pytest.raises(Problem, match="slow_body") as caught:
         await read(scope(), Sender(b"{", then="silence"), limit_bytes=4096, within_s=0.02)
+    assert (b"connection", b"close") in caught.value.headers, "or the rest of it would be waited for all the same"
 
 
 async def test_a_client_that_hangs_up_gets_no_answer() -> None:

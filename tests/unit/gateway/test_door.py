@@ -115,6 +115,14 @@ def test_invented_sales_share_one_share_and_operators_have_their_own() -> None:
     assert door.party("/admin/sales/surge") == door.party("/admin/keys") == "/admin"
 
 
+def test_a_flood_of_invented_sales_is_refused_before_parsing_too() -> None:
+    door = a_door()
+    for number in range(2):
+        door.started(a_scope(f"/sales/invented-{number}"))
+    assert door.refusal(JOIN.replace(b"surge", b"invented-3")) is not None
+    assert door.refusal(JOIN) is None
+
+
 def test_each_place_is_given_back_once() -> None:
     door = a_full_door()
     late = a_scope("/sales/surge/tickets")
