@@ -71,6 +71,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Over."""
         self._stop_waiting()
         self._stop_taking()
+        self._unset_keepalive_if_required()  # uvicorn leaves it, and so all of this, where the client broke it off
         if self._served is not None:  # or its answer would be written all the same, which uvloop calls an error
             self._served.disconnected = True
         super().connection_lost(exc)

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -203,6 +204,26 @@ async def test_a_connection_too_many_is_told_to_come_back() -> None:
         said = await answer(reader)
         assert said.startswith(b"HTTP/1.1 503")
         assert re.search(rb"retry-after: [2-5]\r\n", said)
+
+
+async def test_a_connection_that_the_client_broke_off_is_waited_for_no_more() -> None:
+    made: list[LimitedProtocol] = []
+
+    class Kept(Loose):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            super().__init__(*args, **more)
+            made.append(self)
+
+    async with serving(Kept) as port:
+        async with connected(port) as (reader, writer):
+            writer.write(REQUEST + b"\r\n")
+            async with asyncio.timeout(20):
+                await reader.readuntil(b"hello")
+            assert made[0].timeout_keep_alive_task is not None
+            broken_off = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, broken_off)
+        await eventually(lambda: not made[0].connections)
+        assert made[0].timeout_keep_alive_task is None
 
 
 async def test_what_is_no_http_is_told_so_in_a_problem() -> None:
