@@ -10,7 +10,7 @@ Every record comes at least once: after a crash, a rebalance or a refused commit
 not care. Nothing connects before the first ``batch``; what Kafka refuses or leaves unanswered is an
 ``UnavailableError``, after which the next ``batch`` connects anew and goes on from the committed offsets.
 
-Where the reader stands may be moved by a rebalance or by such a new connection, at any ``batch`` or ``wait``:
+Where the reader stands may be moved by a rebalance or by such a new connection, at any ``batch``:
 ``generation`` is another number then, and what was read but not committed comes again, here or elsewhere. Whoever
 keeps records across batches forgets them when it changes. Not for use by several tasks at once.
 """
@@ -18,7 +18,6 @@ keeps records across batches forgets them when it changes. Not for use by severa
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -38,7 +37,6 @@ SESSION_S: Final = 6.0  # how long a killed member keeps its partitions; a broke
 HEARTBEATS: Final = 3  # a session, at least
 HEARTBEAT_S: Final = 0.5  # also how late members learn that another came or went, and until then nobody reads its share
 FETCH_WAIT_S: Final = 0.2  # a broker holds an empty fetch so long, and with it news for a partition just resumed
-SLICE_S: Final = 0.2  # between two looks at the clock while waiting
 
 _log = logging.getLogger(__name__)
 
@@ -157,26 +155,6 @@ class EventReader:
         wanted = set(self._paused if partitions is None else partitions) & self._paused
         self._paused -= wanted
         self._apply(wanted, pause=False)
-
-    async def wait(self, seconds: float, stopping: asyncio.Event | None = None) -> None:
-        """Rest without being taken for dead: nothing is read, but the group is kept up; ends early when stopping.
-
-        A plain sleep longer than ``max.poll.interval`` (5 minutes) would lose the partitions.
-        """
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0 and not (stopping and stopping.is_set()):
-            if self._consumer is None:
-                await asyncio.sleep(min(left, SLICE_S))
-                continue
-            assigned = {Partition(*where) for where in self._consumer.assignment()}
-            self._apply(assigned, pause=True)
-            try:
-                # Only partitions that a rebalance has just brought can give any; they come again.
-                await self.rewind(await self._poll(1, min(left, SLICE_S)))
-            except UnavailableError as error:
-                _log.debug("Kafka is away while waiting: %s", error)
-        if self._consumer is not None:
-            self._apply({Partition(*where) for where in self._consumer.assignment()} - self._paused, pause=False)
 
     def lag(self) -> dict[str, int]:
         """Records between where this member reads and the end, by topic, as far as the last answers of Kafka told."""

@@ -141,19 +141,6 @@ async def test_a_paused_partition_gives_nothing_until_it_is_resumed(topic: Topic
     assert [one.value for one in await read(reader, 1)] == [b"2"]
 
 
-async def test_while_waiting_nothing_is_lost_and_what_was_paused_stays_paused(topic: Topic) -> None:
-    await topic.put(b"1")
-    reader = topic.reader()
-    (first,) = await read(reader, 1)
-    await topic.put(b"2", b"3")
-    await reader.wait(0.5)
-    assert [one.value for one in await read(reader, 2)] == [b"2", b"3"]
-    reader.pause([first.where])
-    await topic.put(b"4")
-    await reader.wait(0.3)
-    assert len(await reader.batch(10, timeout_s=0.3)) == 0
-
-
 async def test_a_reader_that_kafka_fails_connects_anew_and_goes_on_from_what_is_committed(
     topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,16 +159,6 @@ async def test_a_reader_that_kafka_fails_connects_anew_and_goes_on_from_what_is_
     assert reader.generation != generation
     assert [one.value for one in await read(reader, 1)] == [b"2"]
     assert reader._consumer is not failed
-
-
-async def test_waiting_ends_at_once_when_the_process_stops(topic: Topic) -> None:
-    reader = topic.reader()
-    await reader.batch(1, timeout_s=0.1)
-    stopping = asyncio.Event()
-    stopping.set()
-    began = time.monotonic()
-    await reader.wait(60, stopping)
-    assert time.monotonic() - began < 30
 
 
 async def test_lag_counts_what_is_not_read_yet(topic: Topic) -> None:
@@ -208,6 +185,8 @@ async def test_a_group_is_behind_by_what_it_has_not_committed_of_what_there_was(
     await topic.put(b"4")
     assert await reader.commit(records)
     assert await behind(topic.bootstrap, group, ends, within_s=DEADLINE_S) == 0, "what came later is not meant"
+    assert await reader.commit(await read(reader, 1))
+    assert await behind(topic.bootstrap, group, ends, within_s=DEADLINE_S) == 0, "nor makes up for another partition"
 
 
 async def test_a_second_member_takes_partitions_over_and_the_generation_says_so(topic: Topic) -> None:
@@ -269,7 +248,6 @@ async def test_nobody_there_is_unavailable_for_the_reader_and_not_acknowledged_f
     with pytest.raises(UnavailableError):
         await writer.check()
     assert await writer.send([confirmed(1)], timeout_s=0.5) == [False]
-    await reader.wait(0.1)
     assert await reader.commit([]) is True
     await reader.close()
     await writer.close()
