@@ -121,9 +121,6 @@ class Writer:
         except UnavailableError:
             await self._reader.rewind(batch)
             raise
-        except BaseException:
-            await self._reader.rewind(batch)  # an error of ours: the process ends, and a test may go on
-            raise
         await self._let_pass(this, batch.records)
         self._show_limit()
         self._metrics.write_s.observe(self._clock() - began)

@@ -95,7 +95,6 @@ class EventWriter:
         """What kept each from being acknowledged; nothing for those that were."""
         futures: list[asyncio.Future[Any] | None] = [None] * len(records)
         producer: AIOKafkaProducer | None = None
-        broken = False
         try:
             async with asyncio.timeout(timeout_s):
                 producer = await self._connected()
@@ -107,13 +106,11 @@ class EventWriter:
                     await asyncio.wait(sent)
         except TimeoutError:
             _log.warning("Kafka did not acknowledge %d records within %g s", len(records), timeout_s)
-            broken = True
         except (KafkaError, OSError) as error:
             _log.warning("Kafka does not take records: %r", error)
-            broken = True
         faults = [_fault(future) for future in futures]
-        # An error on a future is final (aiokafka retries the others itself): sequence lost, fenced, not allowed.
-        if broken or any(fault is not None for fault in faults):
+        # Too late, or an error that is final (aiokafka retries the others itself): sequence lost, fenced, not allowed.
+        if any(fault is not None for fault in faults):
             self._discard(producer)
         return faults
 
