@@ -6,6 +6,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -350,6 +351,34 @@ async def test_v6_a_partition_with_too_many_that_come_once_is_read_no_further_un
     await bench.desk.know(sale(bench.sale_id, stock=30))
     await bench.run(writer, until=30)
     assert len(await bench.desk.sold(bench.sale_id)) == 30
+    await bench.crash()
+    assert await bench.left() == 0
+
+
+async def test_v5_a_dead_letter_that_kafka_does_not_acknowledge_is_sent_again_before_the_verdict_is_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.desk.know(sale(bench.sale_id))
+    poison = order(bench.sale_id, slots=(99,))
+    await bench.put(poison)
+    writer = bench.writer()
+    lost, told = [True], list[bool]()
+    send, send_raw = writer._publisher.send, writer._publisher.send_raw
+
+    async def once_not(*arguments: Any, **named: Any) -> bool:
+        return not lost.pop() if lost else await send_raw(*arguments, **named)
+
+    async def noted(*arguments: Any, **named: Any) -> list[bool]:
+        told.append(True)
+        return await send(*arguments, **named)
+
+    monkeypatch.setattr(writer._publisher, "send_raw", once_not)
+    monkeypatch.setattr(writer._publisher, "send", noted)
+    with pytest.raises(UnavailableError):
+        await _for_ever(writer)
+    assert (lost, told) == ([], [])
+    await bench.run(writer, until=1)
+    assert {letter.fact for letter in await bench.dead_letters(1)} == {poison}
     await bench.crash()
     assert await bench.left() == 0
 
