@@ -271,6 +271,13 @@ async def test_a_sale_that_was_registered_and_never_written_is_not_halted_and_on
     assert (halted("never-written"), halted(sale.id)) == (0, 0)
 
 
+async def test_v7_a_sale_whose_epoch_was_raised_through_another_redis_is_halted_and_rebuilt(world: World) -> None:
+    sale = await world.sale(4)
+    assert await world.records.raise_epoch(sale.id, 0) == 1
+    assert await a_recoverer(world, Metrics()).run_once() == 1
+    assert await goes_on(sale, 2), "in epoch 0 each of its orders would be void"
+
+
 async def test_sales_that_go_on_are_rebuilt_before_those_that_are_over(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,6 +299,7 @@ async def test_sales_that_go_on_are_rebuilt_before_those_that_are_over(
     monkeypatch.setattr("admission.recoverer.BEGIN_WITHIN_S", -1.0)
     recoverer = a_recoverer(world, Metrics())
     assert (await recoverer.run_once(), asked) == (0, []), "a look that takes long begins nothing more"
+    assert not await whole(world), "its sales are not even halted yet"
     monkeypatch.undo()
     monkeypatch.setattr(world.records, "known", noted)
     monkeypatch.setattr("admission.recoverer.BEGIN_WITHIN_S", 60.0)  # for a busy machine

@@ -24,7 +24,7 @@ from fairline.store.tickets import Ticket
 from fairline.stream.progress import behind
 from fairline.stream.topics import order_service_group
 from fairline.stream.writer import EventWriter
-from tests.support.admission import UnsteadyRedis, admission_settings
+from tests.support.admission import NOWHERE, UnsteadyRedis, admission_settings
 from tests.support.recovering import Replica, World, show, window_over
 from tests.support.sale import SaleDriver
 from tests.support.sale_facts import faults_of
@@ -311,6 +311,15 @@ async def test_d2_what_lies_in_the_outbox_is_sent_and_decided_before_it_would_be
     assert await faults_of(sale) == []
 
 
+async def test_d2_a_kafka_that_is_away_holds_up_no_rebuild(world: World) -> None:
+    sale = await world.sale(4)
+    [ada] = await sale.join("ada")
+    await world.restart()
+    world.kafka = NOWHERE
+    await world.recover(sale)
+    assert await sale.states(ada) == ["WAITING"]
+
+
 async def test_d2_an_epoch_that_somebody_with_another_redis_raised_meanwhile_is_not_this_attempts(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -500,7 +509,6 @@ async def test_d2_a_rebuild_of_many_tickets_and_a_slow_kafka_do_not_cost_the_hol
 ) -> None:
     sale = await world.sale(5)
     await world.restart()
-    attempt = await world.attempt(sale)
 
     def slowly(work: Any) -> Any:
         def worked(*given: Any, **more: Any) -> Any:
@@ -517,7 +525,7 @@ async def test_d2_a_rebuild_of_many_tickets_and_a_slow_kafka_do_not_cost_the_hol
     monkeypatch.setattr(recovery, "ends_of", in_a_second)
     monkeypatch.setattr(recovery, "behind", in_a_second)
     monkeypatch.setattr(recovery, "rebuild", slowly(rebuild))
-    await attempt.run()
+    await world.recover(sale)
     assert (await sale.look()).meta["epoch"] == "1"
 
 

@@ -215,8 +215,11 @@ def test_the_newer_of_both_definitions_counts_and_a_closed_sale_is_ended_until_i
     }
     assert (new.items["seat:stock"], new.items["seat:high"], new.items["seat:target"]) == (7, 5, 7)
     assert new.items["seat:asked"] == 10
-    older = rebuilt({}, meta=meta | {"version": "4"}, items=items)
-    assert (older.meta["name"], older.items["seat:stock"]) == ("A sale", 5)
+    for older in (
+        rebuilt({}, meta=meta | {"version": "4"}, items=items),
+        rebuilt({}, meta=meta, items=items, of=known(epoch=4)),
+    ):
+        assert (older.meta["name"], older.items["seat:stock"]) == ("A sale", 5)
 
 
 def test_a_rebuild_that_is_done_again_from_its_own_result_changes_nothing_more() -> None:
@@ -234,6 +237,13 @@ def test_an_order_of_which_hardly_anything_could_be_read_makes_no_ticket() -> No
     fact.arrival = None
     new = rebuilt({}, fact)
     assert new.tickets == {}
+
+
+def test_what_is_of_a_sku_that_the_sale_has_not_holds_up_no_rebuild() -> None:
+    fact = ended("a", "RELEASED", 1)
+    fact.sku = "chair"
+    again = msgspec.structs.replace(fact, ticket_id="old", readmitted_as="new")
+    assert rebuilt({}, fact, again) == rebuilt({})
 
 
 def readmitted(**more: Any) -> Ended:
