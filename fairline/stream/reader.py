@@ -185,6 +185,13 @@ class EventReader:
             # getmany() keeps its own time limit, except while the group is being rebalanced.
             async with asyncio.timeout(timeout_s + self._session_s + REQUEST_TIMEOUT_S):
                 found = await consumer.getmany(timeout_ms=round(timeout_s * 1000), max_records=max_records)
+        except UnicodeDecodeError as error:
+            # The library decodes the names of headers, and reads nothing behind one that it cannot. Never one of ours.
+            await self._drop()
+            raise UnavailableError(
+                "Kafka holds a record with a header whose name is no UTF-8, which cannot be read: move the offset of"
+                f" the group {self._group} behind it, in the partition where it lags"
+            ) from error
         except (TimeoutError, KafkaError, OSError) as error:
             await self._drop()
             raise UnavailableError(f"Kafka cannot be read: {error!r}") from error

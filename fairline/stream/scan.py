@@ -68,7 +68,7 @@ async def scan(
                 size += sum(len(record.value) for record in new if starts.get(record.where) != record.offset)
                 ends = {part: end for part, end in ends.items() if await consumer.position(part) < end}
         return Scan(tuple(found), complete=not ends)
-    except (TimeoutError, KafkaError, OSError) as error:
+    except (TimeoutError, KafkaError, OSError, UnicodeDecodeError) as error:  # the last: a header's name, see reader
         raise UnavailableError(f"Kafka cannot be read: {error!r}") from error
     finally:
         await stop(consumer)

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
+from aiokafka.producer import message_accumulator, producer
+from aiokafka.record import default_records
 
 from fairline.errors import UnavailableError
 from fairline.events import OrderConfirmed
@@ -307,6 +309,31 @@ async def test_reader_and_writer_go_on_after_the_broker_was_killed() -> None:
         assert await reader.commit(Batch())
         await reader.close()
         await writer.close()
+
+
+class NoText(str):
+    """A name that goes to Kafka as what is no UTF-8."""
+
+    __slots__ = ()
+
+    def encode(self, *_: object) -> bytes:
+        return b"na\xffme"
+
+
+async def test_a_record_that_the_library_cannot_read_is_named_and_stops_nobody_but_its_reader(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only the library's builder in Python takes such a name at all.
+    for module in (producer, message_accumulator):
+        monkeypatch.setattr(module, "DefaultRecordBatchBuilder", default_records._DefaultRecordBatchBuilderPy)
+    await topic.put(b"before")
+    reader = topic.reader()
+    assert await reader.commit(await read(reader, 1))
+    assert await topic.writer.send_raw(topic.name, b"one", b"no", [(NoText("name"), b"")], timeout_s=DEADLINE_S)
+    with pytest.raises(UnavailableError, match=r"no UTF-8.* the group test-.*-group behind it"):
+        await read(reader, 1)
+    with pytest.raises(UnavailableError):
+        await scan(topic.bootstrap, [topic.name], "test", starts={}, most=9, within_s=DEADLINE_S)
 
 
 async def test_a_scan_reads_to_the_end_from_where_it_is_told_and_commits_nothing(topic: Topic) -> None:
