@@ -72,6 +72,7 @@ KINDS: Final[dict[str, Kind]] = {
         409, "This dead letter was handled before, which is done once; `state` says how. Nothing was changed."
     ),
     "order_failed": Kind(409, "This order has failed for good and is never sent again; readmit its buyer instead."),
+    "record_too_large": Kind(409, "Its topic takes no record as large as this one any more: raise its limit."),
     "order_confirmed": Kind(409, "This order is confirmed: there is nothing to put right."),
     "no_verdict": Kind(409, "This order has no verdict yet; replay it."),
     "no_ticket": Kind(409, "This dead letter is no order whose ticket can be read, so there is nobody to readmit."),

@@ -85,7 +85,7 @@ class Letters:
         try:
             taken = await self._publisher.send_raw(topic, row["key"], row["value"], headers, self._publish_s)
         except TooLargeError as error:
-            raise Problem(409, "too_large", str(error)) from error
+            raise Problem(409, "record_too_large", str(error)) from error
         if not taken:
             raise UnavailableError("the record was not acknowledged")
         async with self._postgres.transaction() as connection:

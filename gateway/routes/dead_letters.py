@@ -64,7 +64,7 @@ _LIST: Final = _doc(
     problems=("invalid_query",),
 )
 _SHOW: Final = _doc("Show a dead letter", DeadLetter, "it and its record", problems=("unknown_dead_letter",))
-_REPLAY: Final = _act_doc("Send a record again that has no verdict", "order_failed")
+_REPLAY: Final = _act_doc("Send a record again that has no verdict", "order_failed", "record_too_large")
 _DISCARD: Final = _act_doc("Close a dead letter")
 _READMIT: Final = _act_doc(
     "Give the buyer of a failed order a new ticket at the old place",

@@ -227,12 +227,13 @@ async def test_what_the_order_service_refuses_is_passed_on_by_its_code(house: Ho
     house.played.of(None, None)
     for status, code in (
         (409, "order_failed"),
+        (409, "record_too_large"),
         (409, "already_handled"),
         (404, "unknown_dead_letter"),
         (409, "no_ticket"),
     ):
         house.played.refuses = (status, code)
-        reply = await house.act("replay" if code == "order_failed" else "readmit")
+        reply = await house.act("replay" if code in {"order_failed", "record_too_large"} else "readmit")
         assert (reply.status, reply.code) == (status, code)
     house.played.refuses = (418, "teapot")
     assert (await house.act("discard")).code == "bad_gateway"

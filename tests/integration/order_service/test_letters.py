@@ -12,7 +12,7 @@ import pytest
 from fairline.errors import UnavailableError
 from fairline.events import encode
 from fairline.stream.reader import Record
-from fairline.stream.writer import EventWriter, cloud_event
+from fairline.stream.writer import EventWriter, TooLargeError, cloud_event
 from order_service.audit import Act
 from order_service.audit import page as audit_page
 from order_service.collector import Collector, id_of
@@ -193,6 +193,19 @@ async def test_s2_a_failed_order_is_never_sent_again(job: Job) -> None:
     assert await code_of(job.letters().replay(letter, ADA)) == "order_failed"
     assert await job.left() == 0
     assert await job.acts() == []
+
+
+async def test_a_letter_that_its_topic_takes_no_more_stays_open(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def send_raw(*_: object) -> bool:
+        raise TooLargeError("too large")
+
+    mine = order(job.sale_id)
+    letter = await job.unsent(encode(mine), mine.key.encode())
+    with monkeypatch.context() as patch:
+        patch.setattr(job.publisher, "send_raw", send_raw)
+        assert await code_of(job.letters().replay(letter, ADA)) == "record_too_large"
+    shown: Any = await job.letters().show(letter)
+    assert shown["state"] == "open"
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
