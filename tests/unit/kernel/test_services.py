@@ -1,6 +1,7 @@
 """fairline.runtime.services: how loops rest, back off and stop, and how a process of them ends."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -11,7 +12,7 @@ import pytest
 from fairline.runtime import services
 from fairline.runtime.health import Health, HttpServer
 from fairline.runtime.metrics import Metrics
-from fairline.runtime.services import Endless, Service, loop, pause, run
+from fairline.runtime.services import Endless, Service, cancelled, loop, pause, run
 from tests.support.stack import eventually
 from tests.support.start_stop import start_and_stop_often
 
@@ -240,3 +241,38 @@ async def test_the_stress_test_finds_a_service_that_leaves_a_task_behind() -> No
     for task in left:
         task.cancel()
     await asyncio.wait(left)
+
+
+async def test_a_task_that_loses_a_cancellation_is_cancelled_again() -> None:
+    async def hard_of_hearing() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(hard_of_hearing())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(A_WHILE_S):
+        await cancelled(task)
+    assert task.cancelled()
+
+
+async def test_whoever_cancels_waits_for_the_end_though_cancelled_itself() -> None:
+    go = asyncio.Event()
+
+    async def slow_to_end() -> None:
+        while not go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await go.wait()
+
+    task = asyncio.create_task(slow_to_end())
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(cancelled(task))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        waiting.cancel()
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert task.done()

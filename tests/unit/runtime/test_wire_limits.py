@@ -259,6 +259,34 @@ async def test_a_connection_that_the_door_refused_has_its_time_for_the_next_head
         assert (await answer(reader)).startswith(b"HTTP/1.1 408")
 
 
+async def test_the_door_answers_nobody_whose_earlier_request_is_not_answered_yet() -> None:
+    class Filling(Shut):
+        """The first request is let in."""
+
+        refuses = False
+
+        def started(self, _scope: Any) -> None:
+            self.refuses = True
+
+        def refusal(self, data: bytes) -> bytes | None:
+            return super().refusal(data) if self.refuses else None
+
+    class Full(Loose):
+        door = Filling()
+
+    app = Answering()
+    async with serving(Full, app) as port, connected(port) as (reader, writer):
+        writer.write(REQUEST + b"\r\n")
+        await eventually(lambda: app.under_way == 1)
+        writer.write(REQUEST + b"\r\n")
+        async with connected(port) as (other, asking):
+            asking.write(REQUEST + b"\r\n")
+            assert (await other.readuntil(b"hello")).startswith(b"HTTP/1.1 503"), "by now the second one has come too"
+        app.go.set()
+        async with asyncio.timeout(20):
+            assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200"), "the answer of its first request"
+
+
 async def test_the_bytes_of_whole_requests_do_not_count_as_those_of_the_next_head() -> None:
     requests = MOST_PIPELINED // 2
     padded = REQUEST + b"x: " + b"y" * 100 + b"\r\n\r\n"
@@ -278,7 +306,10 @@ async def test_more_requests_than_may_wait_on_a_connection_end_it() -> None:
         app.go.set()
 
 
-@pytest.mark.parametrize("then", [b"NONSENSE\r\n\r\n", REQUEST, REQUEST + b"x: " + b"y" * 5000])
+MALFORMED = REQUEST.replace(b"GET", b"POST") + b"transfer-encoding: chunked\r\n\r\nNONSENSE\r\n"
+
+
+@pytest.mark.parametrize("then", [b"NONSENSE\r\n\r\n", REQUEST, REQUEST + b"x: " + b"y" * 5000, MALFORMED])
 async def test_no_refusal_is_told_in_the_place_of_an_earlier_answer(then: bytes) -> None:
     app = Answering()
     async with serving(Tight, app) as port, connected(port) as (reader, writer):
@@ -292,7 +323,7 @@ async def test_no_refusal_is_told_in_the_place_of_an_earlier_answer(then: bytes)
 async def test_a_body_that_is_malformed_is_told_so() -> None:
     app = Answering()
     async with serving(Loose, app) as port, connected(port) as (reader, writer):
-        writer.write(REQUEST.replace(b"GET", b"POST") + b"transfer-encoding: chunked\r\n\r\nNONSENSE\r\n")
+        writer.write(MALFORMED)
         assert (await answer(reader)).startswith(b"HTTP/1.1 400")
         app.go.set()
 
