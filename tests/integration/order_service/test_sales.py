@@ -105,6 +105,15 @@ async def test_u3_withdrawn_serials_cannot_be_sold_and_come_back_when_named_no_m
     assert words(await desk.decide(order(sale_id, 3))) == ["confirmed"]
 
 
+async def test_1_what_is_sold_stays_sold_whatever_is_changed(desk: Desk) -> None:
+    sale_id = a_sale_id()
+    await desk.know(sale(sale_id))
+    assert words(await desk.decide(order(sale_id))) == ["confirmed"]
+    await desk.know(sale(sale_id, version=2, stock=12))
+    assert await desk.sold(sale_id) == [(1, "ada-1")]
+    assert words(await desk.decide(order(sale_id, buyer_id="bob"))) == ["unit_taken"]
+
+
 async def test_u3_what_is_sold_cannot_be_withdrawn(desk: Desk) -> None:
     sale_id = a_sale_id()
     await desk.know(sale(sale_id))
