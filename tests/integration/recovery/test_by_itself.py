@@ -107,6 +107,15 @@ async def test_o4_a_draft_that_postgres_never_heard_of_goes_on_as_it_is(world: W
         await eventually(lambda: goes_on(sale, 0))
 
 
+async def test_d2_a_sale_that_was_open_and_that_postgres_does_not_know_stays_halted(world: World) -> None:
+    sale = await SaleDriver.opened(world.redis, 3)
+    await world.restart()
+    sale.move_to(world.redis)
+    assert await a_recoverer(world, Metrics()).run_once() == 0
+    with pytest.raises(FencedError):
+        await sale.look()
+
+
 async def test_a_sale_that_was_made_anew_on_an_emptied_redis_is_halted_and_rebuilt(world: World) -> None:
     sale = await world.sale(4)
     [ada] = await sale.reserved("ada")
