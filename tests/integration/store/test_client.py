@@ -13,8 +13,9 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from fairline.errors import UnavailableError, UnfitServerError
+from fairline.store import client
 from fairline.store.client import answering, check, connect, refuse_unfit
-from tests.support.stack import eventually, servers
+from tests.support.stack import PATIENCE_S, eventually, servers
 
 SECRET = "0123456789abcdef" * 2
 
@@ -121,3 +122,38 @@ async def test_somebody_else_at_the_address_of_redis_is_an_outage_that_says_so()
                 await redis.hget("a", "b")
         finally:
             await redis.aclose()
+
+
+async def test_a_script_whose_answer_is_lost_is_not_sent_again_by_the_client() -> None:
+    asked = 0
+
+    async def hang_up_on_scripts(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        while (said := await reader.read(65536)) and b"EVAL" not in said:
+            writer.write(b"+OK\r\n" * said.count(b"CLIENT"))
+        asked += b"EVAL" in said
+        writer.close()
+
+    async with await asyncio.start_server(hang_up_on_scripts, "127.0.0.1", 0) as server:
+        redis = connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", name="test", timeout_s=20)
+        try:
+            with pytest.raises(UnavailableError), answering():
+                await redis.eval("return 1", 0)
+            assert asked == 1
+        finally:
+            await redis.aclose()
+
+
+async def test_whoever_finds_every_connection_in_use_waits_for_a_bounded_time(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "POOL_WAIT_S", 0.05)
+    redis = connect(redis_url, name="test", max_connections=1)
+    try:
+        async with redis.pipeline() as pipe:
+            await pipe.watch("x")  # holds it
+            async with asyncio.timeout(PATIENCE_S):
+                with pytest.raises(UnavailableError), answering():
+                    await redis.exists("x")
+    finally:
+        await redis.aclose()
