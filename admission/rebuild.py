@@ -79,9 +79,8 @@ def rebuild(found: Found, known: Known, ended: Iterable[Ended], *, epoch: int) -
     _readmit(tickets, readmitted, hands, what)
     what["verdicts"] = orders
     new = Rebuilt(meta_of(known, sale, epoch), {}, {}, hands.withdrawn, {}, what=what)
-    if "seq" in found.meta and not _made_anew(
-        found, known
-    ):  # no token up to this one is of a ticket that was lost (D4)
+    # No token up to this one is of a ticket that was lost (D4).
+    if "seq" in found.meta and not _made_anew(found, known):
         new.meta[f"seq:{found.meta['epoch']}"] = found.meta["seq"]
     return _written(found, sale, tickets, hands, new)
 
