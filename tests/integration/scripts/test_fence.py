@@ -25,6 +25,7 @@ ARGUMENTS: dict[str, Any] = {
     "at": 1,
     "batch": "a-batch",
     "counted": {"seat:asked": 1},
+    "created": "",
     "declined": [("nobody", "no")],
     "due": "",
     "epoch": 0,
