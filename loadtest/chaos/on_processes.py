@@ -49,18 +49,23 @@ class Freeze(Harmless):
     targets = PROCESSES
     longest_s = LONGEST_FREEZE_S
 
+    def __init__(self) -> None:
+        self._frozen: dict[Fault, list[int]] = {}
+
     async def begin(self, scene: Scene, fault: Fault) -> None:
         """Stop it, whatever it is doing."""
-        for pid in family(_there(scene, fault.target)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
+        frozen = self._frozen[fault] = family(_there(scene, fault.target))
+        _send(signal.SIGSTOP, frozen)
 
-    async def end(self, scene: Scene, fault: Fault) -> None:
-        """It goes on as if nothing had been. One that was killed meanwhile is another one and does not care."""
-        pid = scene.world.pid(fault.target)
-        for each in family(pid) if pid is not None else []:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(each, signal.SIGCONT)
+    async def end(self, scene: Scene, fault: Fault) -> None:  # noqa: ARG002 - those that were frozen
+        """It goes on as if nothing had been. The children of one that was killed meanwhile have to wake up to end."""
+        _send(signal.SIGCONT, self._frozen.pop(fault, []))
+
+
+def _send(number: signal.Signals, pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def family(pid: int) -> list[int]:

@@ -1,5 +1,7 @@
 """Every fault of the breaker really happens, and is over afterwards. One that does nothing would find nothing."""
 
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -83,6 +85,15 @@ async def test_a_frozen_process_and_its_children_stand_still_until_they_are_woke
         await eventually(lambda: {state_of(each) for each in family(pid)} == {"T"})
     await eventually(lambda: "T" not in {state_of(each) for each in family(pid)})
     assert running_pid(scene, name) == pid
+
+
+async def test_one_that_is_killed_while_it_is_frozen_leaves_no_frozen_children(scene: Scene) -> None:
+    pid = running_pid(scene, "postgres")
+    children = family(pid)[1:]
+    async with broken(scene, "stop", "postgres"):
+        os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    await whole(scene.world)
 
 
 async def test_a_process_that_is_held_down_cannot_be_killed(scene: Scene) -> None:
