@@ -70,7 +70,8 @@ class Child:
         while self.exit_code is None:
             _put_aside(self.log)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), _LOG_LOOKED_AT_EVERY_S)
+                async with asyncio.timeout(_LOG_LOOKED_AT_EVERY_S):
+                    await self._process.wait()
         code = await self._process.wait()
         if self._over is None:
             self._over = time.monotonic()
@@ -94,7 +95,8 @@ class Child:
                     f"look into {self.log}.{self.last_words()}"
                 )
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), _LOOK_EVERY_S)
+                async with asyncio.timeout(_LOOK_EVERY_S):
+                    await self._process.wait()
         if "No space left on device" in self.last_words():
             raise full_disk(self.log.parent)
         raise StackError(
@@ -108,7 +110,8 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(self.program.stop_signal)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), self.program.stop_within_s)
+                async with asyncio.timeout(self.program.stop_within_s):
+                    await self._process.wait()
             if self.exit_code is None:
                 self.kill()
         await self.ended()

@@ -6,13 +6,13 @@ two children of one name at once, a child that nobody waits for, a restart after
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from fairline.local.child import Child
 from fairline.local.errors import StackError
 from fairline.local.program import Program
+from fairline.runtime.services import cancelled
 
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 10.0
@@ -129,9 +129,7 @@ class Supervisor:
     async def _end(self, name: str) -> None:
         keeper = self._keepers.pop(name, None)
         if keeper is not None:
-            keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeper
+            await cancelled(keeper)
         child = self._children.get(name)
         if child is not None:
             await child.stop()

@@ -2,6 +2,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -121,6 +122,26 @@ async def test_holding_down_and_bringing_back_twice_is_fine(tmp_path: Path) -> N
         await supervisor.hold("sleepr")
     for _ in range(2):
         await supervisor.stop(["sleeper"])
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_one_that_died_in_the_turn_in_which_it_is_held_stays_down(turns: int, tmp_path: Path) -> None:
+    supervisor = Supervisor(tmp_path, say=print)
+    await supervisor.start(program("sleeper", "import time; time.sleep(60)", tmp_path))
+    pid = supervisor.pid("sleeper")
+    assert pid is not None
+    await asyncio.sleep(0.1)  # its keeper waits
+    os.kill(pid, signal.SIGKILL)
+    time.sleep(0.1)  # noqa: ASYNC251 - the loop must not see the death yet
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(30):
+            await supervisor.hold("sleeper")
+        assert supervisor.state("sleeper") == "held down"
+        assert supervisor.exit_code("sleeper") == -signal.SIGKILL  # not a later one, that was started meanwhile
+    finally:
+        supervisor.kill()
 
 
 async def test_forty_starts_and_stops_at_once_leave_no_process(tmp_path: Path) -> None:
