@@ -1,12 +1,13 @@
 """The pages in a real browser: the room from form to outcome, through reloads and lost connections; docs."""
 
+import asyncio
 import os
 import signal
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 
 from fairline.ids import readmission_of
 from tests.support.browser import Tab, a_tab
@@ -128,6 +129,14 @@ async def test_s2_a_buyer_whose_order_failed_is_told_why_and_sees_the_new_ticket
     async with a_visit(browser, house.api, sale.id) as tab:
         await join(tab)
         old = await ticket_id(tab)
+        pressed = asyncio.Event()
+
+        async def once_pressed(route: Route) -> None:
+            await pressed.wait()
+            await route.continue_()
+
+        if how == "again":  # the page asks by itself too, and there is nothing to press when that was first
+            await tab.page.route("**/tickets/*", once_pressed)
         lease, _ = await sale.admit()
         await sale.reserve(lease, old)
         await sale.release(old, reason="not_writable")
@@ -137,6 +146,7 @@ async def test_s2_a_buyer_whose_order_failed_is_told_why_and_sees_the_new_ticket
         await sale.join("bert")
         assert await sale.room.readmit(sale.id, old) == "READMITTED"
         await (tab.page.reload() if how == "reload" else tab.page.click("#again"))
+        pressed.set()
         await tab.sees("The shop has put you back at your old place")
         await expect(tab.page.locator("#position")).to_have_text("1")
         new = await ticket_id(tab)
