@@ -135,7 +135,10 @@ async def _kept_identity(url: str) -> str | None:
 
 
 async def at_once(work: Iterable[Any]) -> None:
-    """Do all at the same time; the first failure ends the others and is the one that is told."""
+    """Do all at the same time; the first failure ends the others and is the one that is told.
+
+    Of several in the same turn the first in order is told, so that the same trouble has the same sentence.
+    """
     tasks = [asyncio.ensure_future(one) for one in work]
     if not tasks:
         return
@@ -145,5 +148,6 @@ async def at_once(work: Iterable[Any]) -> None:
         for task in tasks:
             task.cancel()  # once: a second time would break off the stopping of its child
         await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
+    for task in tasks:
+        if task in done:
+            task.result()
