@@ -69,9 +69,7 @@ class Child:
         """Wait for the end, keeping its log within bounds, and end what it left behind; the exit code."""
         while self.exit_code is None:
             _put_aside(self.log)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOG_LOOKED_AT_EVERY_S):
-                    await self._process.wait()
+            await self._wait(_LOG_LOOKED_AT_EVERY_S)
         code = await self._process.wait()
         if self._over is None:
             self._over = time.monotonic()
@@ -94,9 +92,7 @@ class Child:
                     f"{self.program.name} was not ready within {self.program.ready_within_s:.0f} s: "
                     f"look into {self.log}.{self.last_words()}"
                 )
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_EVERY_S):
-                    await self._process.wait()
+            await self._wait(_LOOK_EVERY_S)
         if "No space left on device" in self.last_words():
             raise full_disk(self.log.parent)
         raise StackError(
@@ -109,9 +105,7 @@ class Child:
         if self.exit_code is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(self.program.stop_signal)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.program.stop_within_s):
-                    await self._process.wait()
+            await self._wait(self.program.stop_within_s)
             if self.exit_code is None:
                 self.kill()
         await self.ended()
@@ -120,6 +114,12 @@ class Child:
         """End it and what is left of its process group, now."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+    async def _wait(self, most_s: float) -> None:
+        """For its end, or for so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(most_s):
+                await self._process.wait()
 
     def how_it_ended(self) -> str:
         """For people."""
